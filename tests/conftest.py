@@ -1,0 +1,40 @@
+"""What the tests share: specs from the project's own YAMLs, and stacks built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tprnn.config import RunSpec, set_dotted
+
+torch.set_num_threads(1)
+CONF = Path(__file__).parent.parent / "conf"
+MEMBERS = {kind: sorted(p.stem for p in (CONF / kind).glob("*.yaml")) for kind in ("task", "model", "trainer", "optimizer")}
+
+
+def raw_config(**choices: str) -> dict[str, Any]:
+    """The composed config as plain containers, read from the YAMLs without Hydra."""
+    config = yaml.safe_load((CONF / "config.yaml").read_text())
+    for key in ("defaults", "hydra"):
+        config.pop(key)
+    picks = {"task": "temporal_order", "model": "srn", "trainer": "bptt", "optimizer": "nesterov", "probe": "none"} | choices
+    config |= {kind: yaml.safe_load((CONF / kind / f"{name}.yaml").read_text()) for kind, name in picks.items()}
+    return config | {"workers": 1, "quiet": True, "checkpoint_seconds": 0.0}
+
+
+def make_spec(changes: dict[str, Any] | None = None, **choices: str) -> RunSpec:
+    """A checked spec: `make_spec({"task.T": 20}, trainer="tptt")`."""
+    config = raw_config(**choices)
+    for key, value in (changes or {}).items():
+        set_dotted(config, key, value)
+    return RunSpec.from_config(config)
+
+
+@pytest.fixture
+def spec() -> Callable[..., RunSpec]:
+    """The spec maker."""
+    return make_spec

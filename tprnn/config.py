@@ -1,0 +1,330 @@
+"""What a run is: the typed schema of its config, the checks, and `RunSpec` with its signature.
+
+No torch here: the command line checks configs before anything heavy is imported.
+
+A member (task, model, trainer, optimizer) is a module ``tprnn/<kind>s/<rule>.py`` that holds one
+class with a dataclass ``Settings``, and a YAML ``conf/<kind>/<name>.yaml`` that gives every setting its
+value. Two YAMLs may share one module (``tptt`` and ``tptt_hx``): `rule` names the module, `name` the YAML.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import importlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from tprnn.errors import UserError, nearest
+
+MEMBER_KINDS = ("task", "model", "trainer", "optimizer")
+
+# Keys that say how a run is executed, not what it is: they are no part of the signature.
+EXECUTION_KEYS = frozenset(
+    {"outputs", "data", "device", "threads", "workers", "stack_size", "checkpoint_seconds"}
+    | {"quiet", "force", "grid", "depth", "budget", "hydra"}
+)
+
+
+def setting(
+    *,
+    choices: Sequence[str] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    per_run: bool = False,
+) -> Any:
+    """A dataclass field without a default (its YAML is the default's one home) and with its checks.
+
+    `low <= value <= high`, `value > above`; `per_run` settings may differ between the runs of one stack.
+    """
+    return field(metadata={"choices": choices, "low": low, "high": high, "above": above, "per_run": per_run})
+
+
+def rate() -> Any:
+    """A learning rate: positive, finite, one per run of a stack."""
+    return setting(above=0.0, per_run=True)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How long a run goes and how it is judged (conf/config.yaml holds the values)."""
+
+    max_iterations: int = setting(low=1)
+    batch_size: int = setting(low=1)
+    check_every: int = setting(low=1)
+    validation_size: int = setting(low=1)
+    validation: str = setting(choices=("fresh", "fixed"))
+    full_check_every: int = setting(low=1)
+    success_error: float = setting(above=0.0, high=1.0)
+    patience: int | None = setting(low=1)
+    spectral_radius_limit: float | None = setting(above=0.0)
+    max_seconds: float | None = setting(above=0.0)
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """What is measured beside the training (conf/probe/*.yaml); never changes a run's numbers."""
+
+    name: str = setting()
+    spectral_radius: bool = setting()
+    update_norms: bool = setting()
+
+
+@dataclass(frozen=True)
+class ExecutionSettings:
+    """How runs are carried out; no part of a run's identity."""
+
+    outputs: str = setting()
+    data: str | None = setting()
+    device: str = setting()
+    threads: int = setting(low=1)
+    workers: int = setting(low=1)
+    stack_size: int = setting(low=1)
+    checkpoint_seconds: float = setting(low=0.0)
+    quiet: bool = setting()
+    force: bool = setting()
+
+
+@cache
+def member_class(kind: str, rule: str) -> type:
+    """The class that implements `rule`: the one class with `Settings` defined in tprnn/<kind>s/<rule>.py.
+
+    Raises UserError for an unknown name.
+    """
+    folder = Path(__file__).parent / f"{kind}s"
+    known = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_") and path.stem != "base")
+    if rule not in known:
+        raise UserError(f"{kind}.rule: no {kind} '{rule}'; {nearest(rule, known)}")
+    module = importlib.import_module(f"tprnn.{kind}s.{rule}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "Settings")
+    ]
+    if len(found) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one class with Settings, found {len(found)}")
+    return found[0]
+
+
+def _type_name(kind: Any) -> str:
+    if isinstance(kind, type) and not typing.get_args(kind):
+        return {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}.get(
+            kind.__name__, kind.__name__
+        )
+    if isinstance(kind, types.UnionType):
+        return " or ".join(_type_name(part) for part in typing.get_args(kind) if part is not type(None)) + " or null"
+    origin = typing.get_origin(kind)
+    if origin in (list, tuple):
+        return "a list"
+    return "a mapping of names to numbers" if origin is dict else str(kind)
+
+
+def _convert(key: str, value: Any, kind: Any) -> Any:
+    """`value` as `kind`, by the few conversions that lose nothing (1 -> 1.0, '1e-3' -> 0.001)."""
+    if isinstance(kind, types.UnionType):
+        if value is None:
+            return None
+        (kind,) = [part for part in typing.get_args(kind) if part is not type(None)]
+    if value is None or value == "???":
+        raise UserError(f"{key}: missing; expected {_type_name(kind)}")
+    origin = typing.get_origin(kind)
+    if origin in (list, tuple) and isinstance(value, (list, tuple)):
+        (part,) = typing.get_args(kind)[:1]
+        return [_convert(key, entry, part) for entry in value]
+    if origin is dict and isinstance(value, Mapping):
+        part = typing.get_args(kind)[1]
+        return {str(name): _convert(f"{key}.{name}", entry, part) for name, entry in value.items()}
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise UserError(f"{key}: expected {_type_name(kind)}, got {value!r}")
+
+
+def _check(key: str, value: Any, meta: Mapping[str, Any]) -> None:
+    if value is None or isinstance(value, (list, dict)):
+        return
+    if isinstance(value, float) and math.isnan(value):
+        raise UserError(f"{key}: expected a number, got nan")
+    if isinstance(value, float) and math.isinf(value):
+        raise UserError(f"{key}: expected a finite number, got {value}")
+    if meta.get("choices") and value not in meta["choices"]:
+        raise UserError(f"{key}: '{value}' is not a choice; {nearest(str(value), meta['choices'])}")
+    if meta.get("above") is not None and not value > meta["above"]:
+        raise UserError(f"{key}: expected a number above {meta['above']:g}, got {value:g}")
+    if meta.get("low") is not None and not value >= meta["low"]:
+        raise UserError(f"{key}: expected at least {meta['low']:g}, got {value:g}")
+    if meta.get("high") is not None and not value <= meta["high"]:
+        raise UserError(f"{key}: expected at most {meta['high']:g}, got {value:g}")
+
+
+def check_settings(prefix: str, values: Any, schema: type, ignore: Sequence[str] = ()) -> dict[str, Any]:
+    """`values` converted to the types of the dataclass `schema` and checked; keys in its order.
+
+    Raises UserError for an unknown or missing key, a wrong type, or a value out of range.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{prefix}: expected a group of settings, got {values!r}")
+    dot = f"{prefix}." if prefix else ""
+    hints = typing.get_type_hints(schema)
+    fields = {entry.name: entry for entry in dataclasses.fields(schema)}
+    for key in values:
+        if key not in fields and key not in ignore:
+            raise UserError(f"unknown key '{dot}{key}'; {nearest(f'{dot}{key}', [dot + name for name in fields])}")
+    checked = {}
+    for name, entry in fields.items():
+        value = _convert(f"{dot}{name}", values.get(name, None if name in values else "???"), hints[name])
+        _check(f"{dot}{name}", value, entry.metadata)
+        checked[name] = value
+    return checked
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: its whole checked config (plain dicts), and names derived from it."""
+
+    config: Mapping[str, Any]
+    execution: Mapping[str, Any]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> RunSpec:
+        """Check a resolved config (plain containers) and make a spec of it. Raises UserError."""
+        top = {"seed", "dtype", "train", "probe", *MEMBER_KINDS}
+        for key in config:
+            if key not in top and key not in EXECUTION_KEYS:
+                raise UserError(f"unknown key '{key}'; {nearest(str(key), top | EXECUTION_KEYS)}")
+        for key in sorted(top):
+            if config.get(key) is None or config[key] == "???":
+                raise UserError(f"{key}: missing" + (f"; give {key}=NAME" if key in MEMBER_KINDS else ""))
+        seed = _convert("seed", config["seed"], int)
+        _check("seed", seed, {"low": 0, "high": 2**63 - 1})
+        dtype = _convert("dtype", config["dtype"], str)
+        _check("dtype", dtype, {"choices": ("float32", "float64")})
+        checked: dict[str, Any] = {"seed": seed, "dtype": dtype}
+        for kind in MEMBER_KINDS:
+            group = config[kind]
+            if not isinstance(group, Mapping) or "name" not in group:
+                raise UserError(f"{kind}: expected a member of the group {kind}, got {group!r}; see tprnn list")
+            rule = _convert(f"{kind}.rule", group.get("rule", group["name"]), str)
+            member = member_class(kind, rule)
+            settings = check_settings(kind, group, member.Settings, ignore=("name", "rule"))
+            checked[kind] = {"name": str(group["name"]), "rule": rule, **settings}
+        checked["train"] = check_settings("train", config["train"], TrainSettings)
+        checked["probe"] = check_settings("probe", config["probe"], ProbeSettings)
+        execution = {entry.name: config.get(entry.name, "???") for entry in dataclasses.fields(ExecutionSettings)}
+        spec = cls(checked, check_settings("", execution, ExecutionSettings))
+        member_class("trainer", spec.config["trainer"]["rule"]).check(spec.config)
+        member_class("task", spec.config["task"]["rule"]).check(spec.config["task"])
+        return spec
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the signature hashes: the config but for shown names (`tptt_hx` IS `tptt` with wxh=local)."""
+        identity = copy.deepcopy(dict(self.config))
+        for kind in (*MEMBER_KINDS, "probe"):
+            identity[kind].pop("name", None)
+        return identity
+
+    @cached_property
+    def signature(self) -> str:
+        """Ten hex digits of the SHA-256 of the identity."""
+        return hashlib.sha256(_canonical(self.identity).encode()).hexdigest()[:10]
+
+    @cached_property
+    def family(self) -> str:
+        """A signature blind to seed, length and budget: runs that answer the same question."""
+        identity = copy.deepcopy(self.identity)
+        identity.pop("seed")
+        identity["task"].pop("T", None)
+        identity["train"].pop("max_iterations")
+        return hashlib.sha256(_canonical(identity).encode()).hexdigest()[:10]
+
+    @cached_property
+    def stack_key(self) -> str:
+        """Runs with the same key may share a stack: they differ in seed and per-run settings only."""
+        identity = copy.deepcopy(self.identity)
+        identity.pop("seed")
+        for kind in MEMBER_KINDS:
+            for entry in dataclasses.fields(member_class(kind, identity[kind]["rule"]).Settings):
+                if entry.metadata.get("per_run"):
+                    identity[kind].pop(entry.name)
+        return _canonical([identity, self.execution["device"]])
+
+    @property
+    def folder_name(self) -> str:
+        """`<task>-T<T>-<trainer>-s<seed>-<signature>`."""
+        return f"{self.short_name}-{self.signature}"
+
+    @property
+    def short_name(self) -> str:
+        c = self.config
+        length = f"-T{c['task']['T']}" if "T" in c["task"] else ""
+        return f"{c['task']['name']}{length}-{c['trainer']['name']}-s{c['seed']}"
+
+    def settings(self, kind: str) -> Any:
+        """The member's Settings object."""
+        group = self.config[kind]
+        schema = member_class(kind, group["rule"]).Settings
+        return schema(**{entry.name: group[entry.name] for entry in dataclasses.fields(schema)})
+
+    @property
+    def train(self) -> TrainSettings:
+        return TrainSettings(**self.config["train"])
+
+    @property
+    def probe(self) -> ProbeSettings:
+        return ProbeSettings(**self.config["probe"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The config with its execution keys, as written to config.yaml."""
+        return copy.deepcopy({**self.config, **self.execution})
+
+    def replace(self, changes: Mapping[str, Any]) -> RunSpec:
+        """A checked copy with dotted keys changed, e.g. ``{"task.T": 200}``. Raises UserError."""
+        config = self.as_dict()
+        for key, value in changes.items():
+            set_dotted(config, key, value)
+        return RunSpec.from_config(config)
+
+
+def set_dotted(config: dict[str, Any], key: str, value: Any) -> None:
+    """Set `config["a"]["b"]` for key "a.b". Raises UserError where a.b does not exist."""
+    *parents, last = key.split(".")
+    node: Any = config
+    for part in parents:
+        node = node.get(part) if isinstance(node, dict) else None
+    # free mappings (rate_factors) take new keys; settings do not
+    if not isinstance(node, dict) or (last not in node and "name" in node) or (not parents and last not in node):
+        raise UserError(f"unknown key '{key}'; {nearest(key, flatten(config))}")
+    node[last] = value
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested groups as dotted keys; lists and empty mappings stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,1 @@
+"""Pure tensor functions: streams, activations, recurrence products, losses, initialisers. Imports torch alone."""

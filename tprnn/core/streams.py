@@ -1,0 +1,95 @@
+"""Random numbers that are functions of (seed, stream name, position) only.
+
+A run's data, initial weights and noise must not change with its neighbours in a stack, with an
+interruption or with the device, so there is no generator state to save: word k of position p of a
+stream is Philox4x32-10 (Salmon, Moraes, Dror and Shaw, 2011) of the counter (k // 4, p) under a key hashed
+from (seed, name). All arithmetic is on int64 tensors and therefore the same on every device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57  # multipliers of the round function
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85  # key increments (golden ratio, sqrt 3 - 1)
+_MASK = 0xFFFFFFFF
+_ROUNDS = 10
+
+
+def philox(c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor, k0: Tensor, k1: Tensor) -> tuple[Tensor, ...]:
+    """Four 32-bit words (in int64) for each counter (c0, c1, c2, c3) and key (k0, k1); shapes broadcast."""
+    for _ in range(_ROUNDS):
+        # an int64 product wraps modulo 2^64, so its bits are those of the unsigned 32 x 32 product
+        p0, p1 = c0 * _M0, c2 * _M1
+        c0, c1, c2, c3 = (
+            (p1 >> 32) & _MASK ^ c1 ^ k0,
+            p1 & _MASK,
+            (p0 >> 32) & _MASK ^ c3 ^ k1,
+            p0 & _MASK,
+        )
+        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    return c0, c1, c2, c3
+
+
+class Stream:
+    """The random words of R runs under one name.
+
+    Args:
+        seeds: one seed per run.
+        name: what the words are for: "train", "validation", "init/W_hh", "noise", ...
+        device: where the words are made; their values do not depend on it.
+    """
+
+    def __init__(self, seeds: Sequence[int], name: str, device: str | torch.device = "cpu") -> None:
+        keys = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for seed in seeds]
+        self.k0 = torch.tensor([int.from_bytes(key[0:4], "little") for key in keys], device=device)
+        self.k1 = torch.tensor([int.from_bytes(key[4:8], "little") for key in keys], device=device)
+
+    def words(self, positions: Sequence[int], count: int) -> Tensor:
+        """[P, R, count] whole numbers, uniform on 0 .. 2^32 - 1, for P positions."""
+        device = self.k0.device
+        index = torch.arange((count + 3) // 4, device=device)  # [C]
+        position = torch.tensor(positions, device=device)[:, None, None]  # [P, 1, 1]
+        zero = torch.zeros_like(position)
+        words = philox(
+            index.expand(len(positions), len(self.k0), -1),
+            zero,
+            position & _MASK,
+            position >> 32,
+            self.k0[:, None],
+            self.k1[:, None],
+        )
+        return torch.stack(words, dim=-1).flatten(-2)[..., :count]
+
+
+def uniform(words: Tensor, dtype: torch.dtype) -> Tensor:
+    """Words as numbers on [0, 1): 24 bits, so float32 and float64 hold the very same values."""
+    return (words >> 8).to(dtype) * 2.0**-24
+
+
+def below(words: Tensor, n: int | Tensor) -> Tensor:
+    """Words as whole numbers on 0 .. n-1. The bias is at most n / 2^32 of a probability."""
+    return (words * n) >> 32
+
+
+def normal(words: Tensor, dtype: torch.dtype) -> Tensor:
+    """Words as standard normal numbers (Box and Muller); an even count along the last axis.
+
+    Computed in float64 and then rounded, so that both dtypes see the same draw.
+    """
+    half = words.shape[-1] // 2
+    radius = ((words[..., :half].double() + 1.0) * 2.0**-32).log_().mul_(-2.0).sqrt_()  # (0, 1]: no log 0
+    angle = words[..., half:].double() * (2.0 * math.pi * 2.0**-32)
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1).to(dtype)
+
+
+def normals(stream: Stream, position: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """[R, *shape] standard normal numbers at one position of a stream."""
+    count = math.prod(shape)
+    words = stream.words([position], count + count % 2)[0]
+    return normal(words, dtype)[..., :count].reshape(-1, *shape)

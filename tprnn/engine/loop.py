@@ -1,0 +1,153 @@
+"""Training a stack of runs to their ends.
+
+The stack is worked on slab by slab, each for one block of `check_every` iterations and then a check; a run that is
+done leaves its slab and the others go on unchanged. Nothing that is decided here depends on a neighbour.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from tprnn.config import RunSpec
+from tprnn.engine.group import Group
+from tprnn.engine.runs import Outcome, Progress, Run, result_of
+from tprnn.engine.signals import Stop
+from tprnn.engine.slab import Slab
+from tprnn.errors import DamagedFile, RunLocked, UserError
+from tprnn.store import CHECKPOINT, Store
+from tprnn.trainers.base import State
+
+Emit = Callable[[str, RunSpec, dict[str, Any]], None]
+"""Called with ("check", spec, metrics row) and ("end", spec, result)."""
+
+
+def run_stack(specs: Sequence[RunSpec], store: Store, stop: Stop, emit: Emit) -> list[Outcome]:
+    """Train runs that may share a stack (same `stack_key`); outcomes in the order of `specs`.
+
+    Runs that another process holds are left to it. When `stop` is set, checkpoints are written and what is under way
+    is "interrupted". An error in one slab fails its runs only; a UserError (disk full, damaged file) ends the stack.
+    """
+    outcomes: dict[str, Outcome] = {}
+    with ExitStack() as locks:
+        runs = []
+        for spec in specs:
+            found = _take(spec, store, locks)
+            if isinstance(found, Run):
+                runs.append(found)
+            else:
+                outcomes[spec.signature] = found
+        for outcome in _train(_groups(runs), len(runs), stop, emit):
+            outcomes[outcome.spec.signature] = outcome
+            emit("end", outcome.spec, outcome.result or {})
+    return [outcomes[spec.signature] for spec in specs]
+
+
+def _take(spec: RunSpec, store: Store, locks: ExitStack) -> Run | Outcome:
+    """Lock a run's folder and read where the run stands; an Outcome where there is nothing to do."""
+    folder = store.folder(spec)
+    try:
+        locks.enter_context(folder.lock())
+    except RunLocked as error:
+        return Outcome(spec, "locked", error=str(error))
+    folder.open(spec)
+    if spec.execution["force"]:
+        folder.clear()
+    elif done := folder.finished():  # by another process, since this one made its plan
+        return Outcome(spec, done["status"], done, skipped=True)
+    run = Run(spec, folder, Progress())
+    if checkpoint := folder.load_checkpoint():
+        run.tensors, state = checkpoint
+        try:
+            run.progress = Progress(**state)
+        except TypeError as error:
+            raise DamagedFile(f"{folder.path / CHECKPOINT}: damaged ({error}); it is left as it is") from error
+    folder.rewind_metrics(run.progress.iteration)
+    return run
+
+
+def _groups(runs: list[Run]) -> list[Group]:
+    """Slabs of runs that stand at the same iteration."""
+    groups = []
+    for _, same in groupby(sorted(runs, key=_iteration), key=_iteration):
+        together = list(same)
+        size = Group.slab_size(together[0].spec)
+        for first in range(0, len(together), size):
+            members = together[first : first + size]
+            device = members[0].spec.execution["device"]
+            state = None
+            if members[0].tensors:
+                state = State.from_flat(_stacked(members, device))
+            slab = Slab([run.spec for run in members], device, state)
+            _check_shapes(members, slab)
+            groups.append(Group(members, slab))
+    return groups
+
+
+def _iteration(run: Run) -> int:
+    return run.progress.iteration
+
+
+def _stacked(runs: Sequence[Run], device: str) -> dict[str, torch.Tensor]:
+    try:
+        return {name: torch.stack([run.tensors[name] for run in runs]).to(device) for name in runs[0].tensors}
+    except (KeyError, RuntimeError) as error:
+        raise DamagedFile(f"{runs[0].folder.path / CHECKPOINT}: damaged ({error}); it is left as it is") from error
+
+
+def _check_shapes(runs: Sequence[Run], slab: Slab) -> None:
+    """Raise DamagedFile where a checkpoint's parameters are not those of the network."""
+    found = {name: tuple(w.shape[1:]) for name, w in slab.state.params.items()}
+    if found != slab.trainer.shapes():
+        path = runs[0].folder.path / CHECKPOINT
+        raise DamagedFile(f"{path}: damaged (its parameters are not those of the run's network); it is left as it is")
+
+
+def _train(groups: list[Group], stack: int, stop: Stop, emit: Emit) -> Iterator[Outcome]:
+    while groups:
+        for group in groups:
+            started = time.perf_counter()
+            try:
+                group.block(stop)
+                if stop.is_set():
+                    break
+                ended = group.check(started, emit)
+            except UserError:
+                raise
+            except Exception as error:  # a bug of ours or of a user's rule: its own runs only
+                yield from _fail(group, stack, error)
+                group.keep([])
+                continue
+            for run, reason, check in ended:
+                result = result_of(run.spec, run.progress, reason, check, stack)
+                run.folder.save_model(group.tensors_of(run, parameters=True), {"signature": run.spec.signature})
+                run.folder.write_result(result)
+                yield Outcome(run.spec, result["status"], result)
+            done = [run for run, _, _ in ended]
+            group.keep([i for i, run in enumerate(group.runs) if run not in done])
+            group.checkpoint_if_due()
+        if stop.is_set():
+            for group in groups:
+                group.checkpoint()
+                for run in group.runs:
+                    result = result_of(run.spec, run.progress, "signal", None, stack)
+                    run.folder.write_result(result)
+                    yield Outcome(run.spec, "interrupted", result)
+            return
+        groups = [group for group in groups if group.runs]
+
+
+def _fail(group: Group, stack: int, error: Exception) -> Iterator[Outcome]:
+    text = "".join(traceback.format_exception(error))
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    for run in group.runs:
+        result = result_of(run.spec, run.progress, "error", None, stack) | {"error": line}
+        run.folder.write_failure(text)
+        run.folder.write_result(result)
+        yield Outcome(run.spec, "failed", result, error=line)

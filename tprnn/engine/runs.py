@@ -1,0 +1,151 @@
+"""One run as the loop sees it: where it stands, when it stops, and what its result says."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tprnn.config import RunSpec, TrainSettings
+from tprnn.store import RunFolder
+
+
+@dataclass
+class Outcome:
+    """What became of a run that was asked for."""
+
+    spec: RunSpec
+    status: str
+    """A result's status, or "locked" where another process works on the run."""
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    skipped: bool = False
+    """Whether it was finished before."""
+
+
+@dataclass
+class Progress:
+    """What a checkpoint holds beside tensors. All of it is a function of the run alone, but `seconds`."""
+
+    iteration: int = 0
+    loss_sum: float = 0.0
+    """Training loss summed since the last check."""
+    best_error: float = float("inf")
+    checks_since_best: int = 0
+    best_accuracy: float = 0.0
+    """Over checks that used the full validation set."""
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One validation of one run."""
+
+    iteration: int
+    loss: float
+    mistakes: int
+    validated: int
+    finite: bool
+    radius: float
+    """The largest of the watched spectral radii; nan where none needed computing."""
+
+    @property
+    def error(self) -> float:
+        """Share of mistakes among the validated."""
+        return self.mistakes / self.validated
+
+
+def stop_reason(check: Check, progress: Progress, train: TrainSettings) -> str | None:
+    """Why a run ends at this check, or None: the stopping rules, in order of precedence."""
+    if not check.finite:
+        return "not_finite"
+    if check.validated == train.validation_size and check.error < train.success_error:
+        return "solved"
+    if train.spectral_radius_limit is not None and check.radius > train.spectral_radius_limit:
+        return "spectral_radius"
+    if check.iteration >= train.max_iterations:
+        return "max_iterations"
+    if train.patience is not None and progress.checks_since_best >= train.patience:
+        return "patience"
+    if train.max_seconds is not None and progress.seconds >= train.max_seconds:
+        return "max_seconds"
+    return None
+
+
+STATUS_OF = {
+    "solved": "solved",
+    "not_finite": "diverged",
+    "spectral_radius": "diverged",
+    "max_iterations": "not_solved",
+    "patience": "not_solved",
+    "max_seconds": "not_solved",
+    "signal": "interrupted",
+    "error": "failed",
+}
+
+
+def result_of(spec: RunSpec, progress: Progress, stopped_by: str, check: Check | None, stack: int) -> dict[str, Any]:
+    """The content of result.json."""
+    return {
+        "status": STATUS_OF[stopped_by],
+        "stopped_by": stopped_by,
+        "iterations": progress.iteration,
+        "accuracy": None if check is None else 1.0 - check.error,
+        "loss": None if check is None else check.loss,
+        "best_accuracy": progress.best_accuracy,
+        "seconds": round(progress.seconds, 3),
+        "signature": spec.signature,
+        "versions": versions(),
+        "commit": commit(),
+        "device": spec.execution["device"],
+        "threads": spec.execution["threads"],
+        "stack": stack,
+    }
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions that decide numbers."""
+    found = {"python": platform.python_version()}
+    for name in ("torch", "tprnn"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+            found[name] = "unknown"
+    return found
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of the source tree that runs, with "+changes" where it differs from it; None outside one."""
+    root = Path(__file__).parent.parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(root)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if head.returncode else head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
+
+
+@dataclass(eq=False)
+class Run:
+    """A run under way."""
+
+    spec: RunSpec
+    folder: RunFolder
+    progress: Progress
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    """Its checkpoint's tensors, without the runs axis; empty at the start."""

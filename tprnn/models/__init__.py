@@ -1,0 +1,1 @@
+"""One file per network: parameters, recurrence, read-out."""

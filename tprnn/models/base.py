@@ -1,0 +1,136 @@
+"""The contract of a network.
+
+A trainer sees a network as: parameters by name; `forward`, all states of a batch; `readout`, the loss and its
+derivative by the states that carry an output; `adjoint`, that derivative carried back through time to every
+pre-activation; `gradients`, an error signal at the pre-activations turned into gradients of chosen parameters.
+The last one serves backpropagation and local rules alike: they differ in the signal only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tprnn.core.activations import Activation
+from tprnn.core.init import Initialisation
+from tprnn.core.losses import LOSSES
+from tprnn.core.products import outer_sum, row_sum
+from tprnn.core.streams import Stream
+from tprnn.core.work import Workspace
+from tprnn.tasks.base import Batch, Task
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class States:
+    """A forward pass. Buffers belong to the workspace: they hold until the next pass of the same shape."""
+
+    h: Tensor
+    """[T + 1, R, B, H], h[0] = h_0 = 0."""
+    h_t: list[Tensor]
+    """Its slices [R, B, H]."""
+    x: Tensor
+    """[T, R, B, H], the input part x_t W_xh of the pre-activations."""
+    valid: list[Tensor]
+    """[R, B, 1], 1 in a sequence and 0 before its start, for the first `batch.empty` steps only."""
+    batch: Batch
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The global loss and its derivatives."""
+
+    loss: Tensor
+    """E, [R]."""
+    y: Tensor
+    """Raw outputs (logits, or values), [S, R, B, O]."""
+    dy: Tensor
+    """dE/dy, [S, R, B, O]."""
+    dh: Tensor
+    """dE/dh_t of the last S steps through their own outputs, [S, R, B, H]."""
+
+
+class Model(ABC):
+    """A network for a task. `Settings` are its YAML keys."""
+
+    Settings: ClassVar[type]
+    parameters: ClassVar[tuple[str, ...]]
+    """Names of all parameters."""
+    recurrent: ClassVar[tuple[str, ...]]
+    """Square matrices whose spectral radius is watched."""
+    additive: ClassVar[bool] = False
+    """Whether a_t = x_t W_xh + h_{t-1} W_hh + b_h and h_t = sigma(a_t): what the inverse G of eq. 7 stands on."""
+
+    H: int
+    """Hidden units."""
+    activation: Activation
+    init_recurrent: Initialisation
+    init_other: Initialisation
+
+    def __init__(self, task: Task, dtype: torch.dtype, device: str | torch.device) -> None:
+        self.inputs, self.outputs, self.readout_kind = task.inputs, task.outputs, task.readout
+        self.dtype, self.device = dtype, device
+        self.work = Workspace(dtype, device)
+
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape (without the runs axis) of each parameter."""
+
+    def init(self, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """Initial parameters [R, ...] of R runs."""
+        return {name: self.init_one(seeds, name, shape) for name, shape in self.shapes().items()}
+
+    def init_one(self, seeds: Sequence[int], name: str, shape: tuple[int, ...]) -> Tensor:
+        """One parameter: vectors 0, square hidden matrices (..hh) by one initialisation, the rest by the other."""
+        if len(shape) == 1:
+            return torch.zeros(len(seeds), *shape, dtype=self.dtype, device=self.device)
+        fill = self.init_recurrent if name.endswith("hh") else self.init_other
+        return fill(Stream(seeds, f"init/{name}", self.device), *shape, self.dtype)
+
+    @abstractmethod
+    def forward(self, params: Tensors, batch: Batch) -> States:
+        """All states of a batch."""
+
+    @abstractmethod
+    def adjoint(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
+        """dE/da_t for all pre-activations [T, R, B, H], from dE/dh_t of the last S steps [S, R, B, H]."""
+
+    @abstractmethod
+    def gradients(self, states: States, da: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """sum_t da_t * da_t/dw for parameters w of the recurrence, by the signal da [T, R, B, H]."""
+
+    def readout(self, params: Tensors, states: States) -> Readout:
+        """y_t = h_t W_hy + b_y and the loss, for the steps that carry an output."""
+        h = states.h[-states.batch.outputs :]
+        y = torch.matmul(h, params["W_hy"]) + params["b_y"][:, None]
+        loss, dy = LOSSES[self.readout_kind](y, states.batch.targets)
+        return Readout(loss, y, dy, torch.matmul(dy, params["W_hy"].mT))
+
+    def readout_gradients(self, states: States, readout: Readout) -> dict[str, Tensor]:
+        """dE/dW_hy and dE/db_y."""
+        h = states.h[-states.batch.outputs :]
+        return {"W_hy": outer_sum(h, readout.dy), "b_y": row_sum(readout.dy)}
+
+    def answers(self, params: Tensors, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Raw outputs [S, R, B, O] and loss E [R]: a forward pass for judging."""
+        found = self.readout(params, self.forward(params, batch))
+        return found.y, found.loss
+
+    def valid(self, batch: Batch) -> list[Tensor]:
+        """[R, B, 1] for each step that may stand before a sequence: 1 from its start on, else 0."""
+        if batch.start is None:
+            return []
+        t = torch.arange(batch.empty, device=self.device)[:, None, None, None]
+        return list((t >= batch.start[..., None]).to(self.dtype).unbind(0))
+
+    def mask_(self, states: States, signal: Tensor) -> Tensor:
+        """Zero a signal [T, R, B, H] in the empty steps before a sequence."""
+        for t, valid in enumerate(states.valid):
+            signal[t].mul_(valid)
+        return signal

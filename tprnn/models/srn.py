@@ -1,0 +1,94 @@
+"""Simple recurrent network (Elman 1990; manchev2020 eq. 1 and 2).
+
+    h_t = sigma(x_t W_xh + h_{t-1} W_hh + b_h),  h_0 = 0        Eq. 1 (row convention)
+    y_t = h_t W_hy + b_y, followed by a softmax for classes     Eq. 2
+
+Shapes: W_xh [R, I, H], W_hh [R, H, H], b_h [R, H], W_hy [R, H, O], b_y [R, O].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tprnn.config import setting
+from tprnn.core.activations import ACTIVATIONS
+from tprnn.core.init import INITIALISATIONS
+from tprnn.core.products import lookup, lookup_gradient, outer_sum, row_sum
+from tprnn.models.base import Model, States, Tensors
+from tprnn.tasks.base import Batch, Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    """conf/model/srn.yaml."""
+
+    H: int = setting(low=1)
+    activation: str = setting(choices=tuple(ACTIVATIONS))
+    init: str = setting(choices=tuple(INITIALISATIONS))
+
+
+class SRN(Model):
+    """One hidden layer of H units."""
+
+    Settings = Settings
+    parameters = ("W_xh", "W_hh", "b_h", "W_hy", "b_y")
+    recurrent = ("W_hh",)
+    additive = True
+
+    def __init__(self, settings: Settings, task: Task, dtype: torch.dtype, device: str | torch.device) -> None:
+        super().__init__(task, dtype, device)
+        self.H = settings.H
+        self.activation = ACTIVATIONS[settings.activation]()
+        self.init_recurrent, self.init_other = INITIALISATIONS[settings.init]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        I, H, O = self.inputs, self.H, self.outputs
+        return {"W_xh": (I, H), "W_hh": (H, H), "b_h": (H,), "W_hy": (H, O), "b_y": (O,)}
+
+    def forward(self, params: Tensors, batch: Batch) -> States:
+        T, R, B = batch.inputs.shape[:3]
+        x = self.work.tensor("x", T, R, B, self.H)
+        if batch.tokens:
+            lookup(params["W_xh"], batch.inputs, out=x)
+        else:
+            torch.matmul(batch.inputs, params["W_xh"], out=x)
+        h, h_t = self.work.steps("h", T + 1, R, B, self.H)
+        torch.add(x, params["b_h"][:, None], out=h[1:])
+        valid = self.valid(batch)
+        W_hh, apply_ = params["W_hh"], self.activation.apply_
+        for t in range(1, T + 1):
+            apply_(h_t[t].baddbmm_(h_t[t - 1], W_hh))  # Eq. 1
+            if t <= len(valid):
+                h_t[t].mul_(valid[t - 1])
+        return States(h, h_t, x, valid, batch)
+
+    def adjoint(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
+        T, R, B = states.batch.inputs.shape[:3]
+        S = states.batch.outputs
+        da, da_t = self.work.steps("da", T, R, B, self.H)
+        back = self.work.tensor("back", R, B, self.H)
+        self.activation.slope(states.h[1:], out=da)
+        W_hh_T = params["W_hh"].mT
+        da_t[T - 1].mul_(dh[S - 1])
+        for t in range(T - 2, -1, -1):
+            torch.bmm(da_t[t + 1], W_hh_T, out=back)  # dE/dh_t = dE/da_{t+1} W_hh^T (+ its own output's part)
+            if t >= T - S:
+                back.add_(dh[t - T + S])
+            da_t[t].mul_(back)
+        self.mask_(states, da)
+        return da
+
+    def gradients(self, states: States, da: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        if "W_hh" in names:
+            found["W_hh"] = outer_sum(states.h[:-1], da)
+        if "b_h" in names:
+            found["b_h"] = row_sum(da)
+        if "W_xh" in names:
+            inputs = states.batch.inputs
+            found["W_xh"] = lookup_gradient(inputs, da, self.inputs) if states.batch.tokens else outer_sum(inputs, da)
+        return found

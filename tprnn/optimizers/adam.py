@@ -1,0 +1,46 @@
+"""Adam (Kingma and Ba 2015), as torch.optim.Adam.
+
+    m <- b1 m + (1 - b1) g;   s <- b2 s + (1 - b2) g^2
+    w <- w - rate (m / (1 - b1^n)) / (sqrt(s / (1 - b2^n)) + eps),   n = updates so far, this one included
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tprnn.config import setting
+from tprnn.optimizers.base import Optimizer, like
+
+
+@dataclass(frozen=True)
+class Settings:
+    """conf/optimizer/adam.yaml."""
+
+    beta1: float = setting(low=0.0, high=1.0, per_run=True)
+    beta2: float = setting(low=0.0, high=1.0, per_run=True)
+    eps: float = setting(above=0.0, per_run=True)
+
+
+class Adam(Optimizer):
+    """Adaptive moments. The number of updates n is kept per run: a rule may skip runs (random phases)."""
+
+    Settings = Settings
+    slots = ("m", "s", "n")
+    beta1: Tensor | float
+    beta2: Tensor | float
+    eps: Tensor | float
+
+    def start(self, w: Tensor) -> dict[str, Tensor]:
+        counts = torch.zeros(w.shape[0], *[1] * (w.dim() - 1), dtype=w.dtype, device=w.device)
+        return {"m": torch.zeros_like(w), "s": torch.zeros_like(w), "n": counts}
+
+    def update(self, w: Tensor, g: Tensor, rate: Tensor | float, slots: Mapping[str, Tensor]) -> None:
+        b1, b2, n = like(self.beta1, w), like(self.beta2, w), slots["n"].add_(1.0)
+        s = slots["s"].mul_(b2).add_((g * g).mul_(1.0 - b2))
+        m = slots["m"].mul_(b1).add_(g.mul_(1.0 - b1))
+        root = s.sqrt().div_((1.0 - b2**n).sqrt()).add_(like(self.eps, w))
+        w.sub_(m.div(root).mul_(rate / (1.0 - b1**n)))

@@ -1,0 +1,41 @@
+"""The contract of an optimizer: update rules on stacked parameters, in place, with a rate per run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+
+def per_run(values: list[Any], dtype: torch.dtype, device: str | torch.device) -> Tensor | float:
+    """A hyper-parameter of R runs: a plain number where all agree, else [R]."""
+    if all(value == values[0] for value in values):
+        return float(values[0])
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
+def like(value: Tensor | float, w: Tensor) -> Tensor | float:
+    """A per-run hyper-parameter shaped to broadcast over w [R, ...]."""
+    return value.view(-1, *[1] * (w.dim() - 1)) if isinstance(value, Tensor) else value
+
+
+class Optimizer(ABC):
+    """`Settings` are its YAML keys; `slots` name the tensors it keeps for each parameter."""
+
+    Settings: ClassVar[type]
+    slots: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, settings: list[Any], dtype: torch.dtype, device: str | torch.device) -> None:
+        for name in self.Settings.__dataclass_fields__:
+            setattr(self, name, per_run([getattr(one, name) for one in settings], dtype, device))
+
+    def start(self, w: Tensor) -> dict[str, Tensor]:
+        """The slots of a parameter w [R, ...] before the first update."""
+        return {slot: torch.zeros_like(w) for slot in self.slots}
+
+    @abstractmethod
+    def update(self, w: Tensor, g: Tensor, rate: Tensor | float, slots: Mapping[str, Tensor]) -> None:
+        """One step of w [R, ...] against its gradient g, in place; may overwrite g. `rate` broadcasts over w."""

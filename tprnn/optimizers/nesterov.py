@@ -1,0 +1,39 @@
+"""Nesterov's accelerated gradient in the form of manchev2020's released program.
+
+    v <- mu v - rate g;   w <- w + mu v - rate g,   v = 0 at the start
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tprnn.config import setting
+from tprnn.optimizers.base import Optimizer, like
+
+
+@dataclass(frozen=True)
+class Settings:
+    """conf/optimizer/nesterov.yaml."""
+
+    momentum: float = setting(low=0.0, high=1.0, per_run=True)
+
+
+class Nesterov(Optimizer):
+    """Momentum that looks ahead."""
+
+    Settings = Settings
+    slots = ("v",)
+    momentum: Tensor | float
+
+    def update(self, w: Tensor, g: Tensor, rate: Tensor | float, slots: Mapping[str, Tensor]) -> None:
+        mu, v = like(self.momentum, w), slots["v"]
+        step = g.mul_(rate)
+        v.mul_(mu).sub_(step)
+        w.sub_(step)
+        if isinstance(mu, Tensor):
+            w.addcmul_(v, mu)
+        else:
+            w.add_(v, alpha=mu)

@@ -1,0 +1,140 @@
+"""What a person sees while runs train: a live line on a terminal, plain lines elsewhere, nothing with quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from tprnn.config import RunSpec
+from tprnn.engine.runs import Outcome
+from tprnn.store import Store
+
+_PLAIN_EVERY = 15.0  # seconds between plain lines
+
+
+class Progress:
+    """Counts iterations of all runs of a call; `emit` is safe to call from a thread."""
+
+    def __init__(self, specs: Sequence[RunSpec], finished: Sequence[Outcome], quiet: bool) -> None:
+        self.specs, self.quiet = list(specs), quiet
+        self.skipped = len(finished)
+        self.console = Console(file=sys.stderr)
+        self.live = self.console.is_terminal and not quiet
+        self.todo = len(specs) - len(finished)
+        self.solved = sum(outcome.status == "solved" for outcome in finished)
+        self.ended = 0
+        self.best = 0.0
+        self.loss = float("nan")
+        self.reached: dict[str, int] = {}
+        self.limits = {spec.signature: spec.train.max_iterations for spec in specs}
+        self.started = self.printed = time.monotonic()
+        self.first: dict[str, int] = {}
+        self.bar = Bar(
+            TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[text]}"),
+            console=self.console, transient=True, disable=not self.live,
+        )  # fmt: skip
+
+    def __enter__(self) -> Progress:
+        if not self.quiet:
+            self.console.print(first_line(self.specs, self.skipped), highlight=False, soft_wrap=True)
+        self.bar.start()
+        total = sum(self.limits.values()) or 1
+        self.task = self.bar.add_task(f"{len(self.specs)} runs", total=total, text="starting")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def emit(self, kind: str, spec: RunSpec, row: dict[str, Any]) -> None:
+        """Take in one event of the loop."""
+        signature = spec.signature
+        if kind == "check":
+            self.first.setdefault(signature, row["iteration"] - min(spec.train.check_every, row["iteration"]))
+            self.reached[signature] = row["iteration"]
+            self.best = max(self.best, row["accuracy"])
+            self.loss = row["loss"]
+        else:
+            self.ended += 1
+            self.solved += row.get("status") == "solved"
+            self.limits[signature] = self.reached.get(signature, 0)
+        self._show()
+
+    def _show(self) -> None:
+        if self.live:
+            done = sum(self.reached.values())
+            self.bar.update(self.task, completed=done, total=max(1, sum(self.limits.values())), text=self._text())
+        elif not self.quiet and time.monotonic() - self.printed > _PLAIN_EVERY:
+            self.printed = time.monotonic()
+            self.console.print(self._text(), highlight=False, soft_wrap=True)
+
+    def _text(self) -> str:
+        elapsed = max(time.monotonic() - self.started, 1e-9)
+        made = sum(self.reached.values()) - sum(self.first.values())
+        speed = made / elapsed
+        left = sum(self.limits.values()) - sum(self.reached.values())
+        text = f"{self.ended}/{self.todo} done, {self.solved} solved, {speed:,.0f} iterations/s"
+        text += f", best accuracy {self.best:.2%}"
+        if len(self.specs) == 1:
+            text += f", iteration {sum(self.reached.values()):,}, loss {self.loss:.4g}"
+        # the budget bounds the time; runs that are solved early shorten it
+        return text + (f", at most {_span(left / speed)} left" if speed > 0 and left else "")
+
+    def end(self, outcomes: Sequence[Outcome], store: Store) -> None:
+        """The last lines: what came out, where it lies, how to see it."""
+        self.bar.stop()
+        for outcome in outcomes:
+            if outcome.status in ("failed", "locked"):
+                print(f"{outcome.spec.folder_name}: {outcome.error}", file=sys.stderr)
+        print(last_line(outcomes, store))
+
+
+def first_line(specs: Sequence[RunSpec], skipped: int) -> str:
+    """What is about to be run, in words."""
+    def values(path: str) -> list[Any]:
+        group, key = path.split(".")
+        return sorted({spec.config[group].get(key) for spec in specs if spec.config[group].get(key) is not None})
+
+    tasks, trainers, lengths = values("task.name"), values("trainer.name"), values("task.T")
+    length = "" if not lengths else f" T={lengths[0]}" if len(lengths) == 1 else f" T={lengths[0]}..{lengths[-1]}"
+    execution = specs[0].execution
+    where = f"on {execution['device']}, {execution['workers']} process{'es' if execution['workers'] > 1 else ''}"
+    count = "training" if len(specs) == 1 else f"{len(specs)} runs:"
+    text = f"{count} {', '.join(tasks)}{length} with {', '.join(trainers)}, {where}"
+    return text + (f"; {skipped} finished before" if skipped else "")
+
+
+def last_line(outcomes: Sequence[Outcome], store: Store) -> str:
+    """What came out, where it lies and how to plot it."""
+    if len(outcomes) == 1:
+        outcome = outcomes[0]
+        folder = store.folder(outcome.spec).path
+        result = outcome.result or {}
+        text = outcome.status.replace("_", " ")
+        if "iterations" in result:
+            text += f" after {result['iterations']:,} iterations"
+        if result.get("accuracy") is not None:
+            text += f", accuracy {result['accuracy']:.2%}"
+        if outcome.skipped:
+            text += " (finished before; --force trains again)"
+        return f"{text}: {folder}  (tprnn plot {folder})"
+    counts = Counter(outcome.status.replace("_", " ") for outcome in outcomes)
+    skipped = sum(outcome.skipped for outcome in outcomes)
+    text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    text += f" ({skipped} finished before)" if skipped else ""
+    return f"{text}: {store.root}/runs  (tprnn report {store.root}; tprnn plot {store.root})"
+
+
+def _span(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

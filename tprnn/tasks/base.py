@@ -1,0 +1,112 @@
+"""The contract of a task, and what a batch is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from tprnn.errors import UserError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences of R runs, time first so that a step is one contiguous slice.
+
+    Sequences of unequal length end together: sequence b of run r begins after `start[r, b]` empty steps, in which
+    the state stays h_0 = 0 and nothing is learnt. The last step is then T - 1 for all of them.
+    """
+
+    inputs: Tensor
+    """Tokens [T, R, B] (integers: x_t W_xh is then a row look-up) or features [T, R, B, I]."""
+    targets: Tensor
+    """[S, R, B] classes or [S, R, B, O] values, for the last S steps."""
+    start: Tensor | None = None
+    """[R, B] empty steps before each sequence; None where all have the full length."""
+    empty: int = 0
+    """The largest entry that `start` can have."""
+
+    @property
+    def T(self) -> int:
+        """Steps, the empty ones included."""
+        return self.inputs.shape[0]
+
+    @property
+    def outputs(self) -> int:
+        """S, how many of the last steps carry an output."""
+        return self.targets.shape[0]
+
+    @property
+    def tokens(self) -> bool:
+        """Whether inputs are integers."""
+        return self.inputs.dim() == 3
+
+    def cast(self, dtype: torch.dtype) -> Batch:
+        """The batch with its real numbers in `dtype`; integers stay."""
+
+        def real(x: Tensor) -> Tensor:
+            return x.to(dtype) if x.is_floating_point() else x
+
+        return replace(self, inputs=real(self.inputs), targets=real(self.targets))
+
+    def parts(self, rows: int) -> list[Batch]:
+        """The batch in pieces of at most `rows` sequences."""
+        B = self.inputs.shape[2]
+        return [
+            replace(
+                self,
+                inputs=self.inputs[:, :, i : i + rows].contiguous(),
+                targets=self.targets[:, :, i : i + rows].contiguous(),
+                start=None if self.start is None else self.start[:, i : i + rows],
+            )
+            for i in range(0, B, rows)
+        ]
+
+    def split(self, parts: int) -> list[Batch]:
+        """The batches of `parts` positions that were drawn at once as parts * R runs."""
+
+        def pieces(x: Tensor, axis: int) -> list[Tensor]:
+            return [piece.contiguous() for piece in x.unflatten(axis, (parts, -1)).unbind(axis)]
+
+        inputs, targets = pieces(self.inputs, 1), pieces(self.targets, 1)
+        starts = [None] * parts if self.start is None else pieces(self.start, 0)
+        return [
+            replace(self, inputs=i, targets=t, start=s) for i, t, s in zip(inputs, targets, starts, strict=True)
+        ]
+
+
+class Task(ABC):
+    """A source of labelled sequences. `Settings` are its YAML keys; T, where it has one, is the length."""
+
+    Settings: ClassVar[type]
+
+    inputs: int
+    """I: width of an input, or number of tokens."""
+    outputs: int
+    """O: width of an output, or number of classes."""
+    readout: str
+    """The read-out that the loss needs: softmax | linear."""
+    words: int
+    """How many random words one sequence is made of."""
+
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """Raise UserError where the settings do not make a task (T too short)."""
+
+    @abstractmethod
+    def sample(self, words: Tensor) -> Batch:
+        """One batch for each run from random words [R, B, words] (32 bits in int64)."""
+
+    @abstractmethod
+    def right(self, y: Tensor, targets: Tensor) -> Tensor:
+        """[R, B] bool: whether raw outputs y [S, R, B, O] answer a sequence rightly."""
+
+
+def require_length(settings: Mapping[str, Any], shortest: int) -> None:
+    """Raise UserError where task.T is below what the task's positions need."""
+    if settings["T"] < shortest:
+        raise UserError(f"task.T: {settings['name']} needs at least {shortest} steps, got {settings['T']}")

@@ -1,0 +1,129 @@
+"""The contract of a learning rule.
+
+A rule is a class with `Settings` (its YAML keys), `start` (parameters and optimizer slots of R runs) and `step`
+(one mini-batch: gradients, targets, its own optimizer calls). Every tensor has the runs axis first, and nothing may
+mix runs. What differs between the runs of a stack are the settings marked `per_run`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from tprnn.config import member_class, setting
+from tprnn.errors import UserError, nearest
+from tprnn.models.base import Model
+from tprnn.optimizers.base import Optimizer, like, per_run
+from tprnn.tasks.base import Batch
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """What every rule has: the controls that tell a rule from its rates (numerics: which parameter learns?)."""
+
+    freeze: list[str] = setting(per_run=True)
+    rate_factors: dict[str, float] = setting(per_run=True)
+
+
+@dataclass
+class State:
+    """All that changes while runs train: parameters and optimizer slots, each tensor [R, ...]."""
+
+    params: dict[str, Tensor]
+    slots: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def flat(self) -> dict[str, Tensor]:
+        """Every tensor under one name, for a checkpoint."""
+        flat = {f"param/{name}": w for name, w in self.params.items()}
+        return flat | {f"slot/{n}/{s}": v for n, slots in self.slots.items() for s, v in slots.items()}
+
+    @classmethod
+    def from_flat(cls, flat: Mapping[str, Tensor]) -> State:
+        """The inverse of `flat`."""
+        state = cls({})
+        for name, value in flat.items():
+            kind, parameter, *slot = name.split("/")
+            if kind == "param":
+                state.params[parameter] = value
+            else:
+                state.slots.setdefault(parameter, {})[slot[0]] = value
+        return state
+
+
+class Trainer(ABC):
+    """A learning rule for R runs at once."""
+
+    Settings: ClassVar[type]
+    extra: ClassVar[tuple[str, ...]] = ()
+    """Names of parameters that the rule adds to the network's."""
+    recurrent: ClassVar[tuple[str, ...]] = ()
+    """Which of them are square matrices whose spectral radius is watched."""
+
+    def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Model, optimizer: Optimizer) -> None:
+        self.settings, self.seeds, self.model, self.optimizer = list(settings), list(seeds), model, optimizer
+        self._rates: dict[tuple[str, str], Tensor | float] = {}
+
+    @classmethod
+    def check(cls, config: Mapping[str, Any]) -> None:
+        """Raise UserError where a rule cannot train what the whole config describes."""
+        names = (*member_class("model", config["model"]["rule"]).parameters, *cls.extra)
+        for key in ("freeze", "rate_factors"):
+            for name in config["trainer"][key]:
+                if name not in names:
+                    raise UserError(f"trainer.{key}: no parameter '{name}'; {nearest(name, names)}")
+        for name, factor in config["trainer"]["rate_factors"].items():
+            if not 0.0 <= factor < float("inf"):
+                raise UserError(f"trainer.rate_factors.{name}: expected a finite number from 0 on, got {factor:g}")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape (without the runs axis) of each parameter, the rule's own included."""
+        return self.model.shapes()
+
+    def start(self) -> State:
+        """Parameters and slots before the first step."""
+        params = self.model.init(self.seeds)
+        params |= {name: self.start_one(name, shape) for name, shape in self.shapes().items() if name not in params}
+        return State(params, {name: self.optimizer.start(w) for name, w in params.items()})
+
+    def start_one(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """The initial value of a parameter of the rule's own."""
+        return self.model.init_one(self.seeds, name, shape)
+
+    @abstractmethod
+    def step(self, state: State, batch: Batch, position: int) -> Tensor:
+        """One update on one batch, in place; returns the training loss E [R] before it.
+
+        `position` is the iteration: what the rule draws must be a function of it and of the seeds.
+        """
+
+    def number(self, name: str) -> Tensor | float:
+        """A per-run setting: a plain number where all runs agree, else [R]."""
+        return per_run([getattr(one, name) for one in self.settings], self.model.dtype, self.model.device)
+
+    def rate(self, alpha: str, parameter: str) -> Tensor | float:
+        """The rate `alpha` times the parameter's factor (0 where it is frozen), one per run."""
+        found = self._rates.get((alpha, parameter))
+        if found is None:
+            values = [
+                0.0 if parameter in one.freeze else getattr(one, alpha) * one.rate_factors.get(parameter, 1.0)
+                for one in self.settings
+            ]
+            found = self._rates[alpha, parameter] = per_run(values, self.model.dtype, self.model.device)
+        return found
+
+    def update(
+        self, state: State, gradients: Mapping[str, Tensor], alpha: str, active: Tensor | None = None
+    ) -> None:
+        """One optimizer step of each parameter in `gradients`; runs outside `active` [R] stay as they are."""
+        for name, g in gradients.items():
+            w, slots = state.params[name], state.slots[name]
+            before = None if active is None else [x.clone() for x in (w, *slots.values())]
+            self.optimizer.update(w, g, like(self.rate(alpha, name), w), slots)
+            if active is not None and before is not None:
+                for x, old in zip((w, *slots.values()), before, strict=True):
+                    x.copy_(torch.where(active.view(-1, *[1] * (x.dim() - 1)), x, old))

@@ -1,0 +1,87 @@
+"""Backpropagation through time (Werbos 1990), with two remedies of Pascanu, Mikolov and Bengio (2013).
+
+    dE/da_t = (dE/da_{t+1} W_hh^T + dE_t/dh_t) * sigma'(a_t),   dE/dW_hh = sum_t h_{t-1}^T dE/da_t
+
+clip_norm c: where the norm of the whole gradient exceeds c it is scaled to c (their algorithm 1).
+omega lambda: adds lambda dOmega/dW_hh with (their eq. 10, in pre-activations, e_t = dE/da_t)
+
+    Omega = (1/B) sum_b sum_t ( |(e_{t+1} W_hh^T) * sigma'(a_t)| / |e_{t+1}| - 1 )^2
+
+where only the W_hh that stands in the formula is differentiated; e and a are constants (their eq. 11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tprnn.config import member_class, rate, setting
+from tprnn.core.products import norm, outer_sum, rows, steps
+from tprnn.errors import UserError
+from tprnn.models.base import States
+from tprnn.optimizers.base import like
+from tprnn.tasks.base import Batch
+from tprnn.trainers.base import State, Trainer, TrainerSettings
+
+
+@dataclass(frozen=True)
+class Settings(TrainerSettings):
+    """conf/trainer/bptt.yaml."""
+
+    alpha: float = rate()
+    clip_norm: float | None = setting(above=0.0, per_run=True)
+    omega: float = setting(low=0.0, per_run=True)
+
+
+class BPTT(Trainer):
+    """The exact gradient of E for every parameter, one rate alpha."""
+
+    Settings = Settings
+
+    @classmethod
+    def check(cls, config: Mapping[str, Any]) -> None:
+        super().check(config)
+        model = config["model"]
+        if config["trainer"]["omega"] > 0 and not member_class("model", model["rule"]).additive:
+            raise UserError(f"trainer.omega: needs a network with one W_hh, not model={model['name']}; give 0")
+
+    def step(self, state: State, batch: Batch, position: int) -> Tensor:
+        model, params = self.model, state.params
+        states = model.forward(params, batch)
+        readout = model.readout(params, states)
+        da = model.adjoint(params, states, readout.dh)
+        recurrence = [name for name in params if name not in ("W_hy", "b_y")]
+        gradients = model.gradients(states, da, recurrence) | model.readout_gradients(states, readout)
+        if any(one.omega for one in self.settings):
+            gradients["W_hh"] += like(self.number("omega"), da[0]) * self.omega_gradient(params["W_hh"], states, da)
+        self.clip_(gradients)
+        self.update(state, gradients, "alpha")
+        return readout.loss
+
+    def omega_gradient(self, W_hh: Tensor, states: States, da: Tensor) -> Tensor:
+        """dOmega/dW_hh, [R, H, H]. With u = (e_{t+1} W_hh^T) * s_t: dOmega_t/dW_hh = 2 (|u|/|e| - 1)/(|u||e|) (u s)^T e."""
+        T, _, B, _ = da.shape
+        e = da[1:]
+        s = self.model.activation.slope(states.h[1:T])
+        u = steps(torch.bmm(rows(e), W_hh.mT), T - 1) * s
+        e_norm, u_norm = e.norm(dim=-1, keepdim=True), u.norm(dim=-1, keepdim=True)
+        coefficient = 2.0 * (u_norm / e_norm - 1.0) / (u_norm * e_norm) / B
+        # a vanished error, or a step before the sequence, has no direction to preserve
+        coefficient = torch.where((e_norm > 0) & (u_norm > 0), coefficient, torch.zeros_like(coefficient))
+        for t, valid in enumerate(states.valid[: T - 1]):
+            coefficient[t].mul_(valid)
+        return outer_sum(u * s * coefficient, e)
+
+    def clip_(self, gradients: dict[str, Tensor]) -> None:
+        """Scale each run's gradient to norm clip_norm where it is longer."""
+        if all(one.clip_norm is None for one in self.settings):
+            return
+        limits = [float("inf") if one.clip_norm is None else one.clip_norm for one in self.settings]
+        total = torch.stack([norm(g) for g in gradients.values()]).norm(dim=0)  # [R]
+        scale = (total.new_tensor(limits) / total).clamp(max=1.0)
+        for g in gradients.values():
+            g.mul_(like(scale, g))

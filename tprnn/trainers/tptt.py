@@ -1,0 +1,195 @@
+"""Target propagation through time (manchev2020), and TPTT_hx (its appendix A, `wxh: local`).
+
+    F(x_t, h_{t-1}) = sigma(x_t W_xh + h_{t-1} W_hh + b_h) = h_t                              Eq. 1
+    G(x_t, h_t)     = sigma(x_t W_xh + h_t V_hh + c_h), trained to give back h_{t-1}         Eq. 7
+    h_hat_T = h_T - alpha_i dE/dh_T                                                          Eq. 3
+    h_hat_t = h_t - G(x_{t+1}, h_{t+1}) + G(x_{t+1}, h_hat_{t+1})                            Eq. 8
+    V_hh, c_h follow -alpha_g grad sum_t MSE(G(x_t, F(x_t, h_{t-1})), h_{t-1})               Eq. 9
+    W_hh, b_h follow -alpha_f grad sum_t MSE(F(x_t, h_{t-1}), h_hat_t), target and h_{t-1} fixed   Eq. 10
+    W_hy, b_y follow -alpha_f grad E                                                         Eq. 11
+    W_xh follows -alpha_f grad E (`wxh: gradient`, Eq. 12) or the local loss (`wxh: local`, Eq. 13)
+
+MSE is the mean over batch and units at one step. Where outputs stand at several steps, each adds its own pull
+e_t = -alpha_i dE/dh_t to the target (dai2021 eq. 22); with one output e_t = 0 for t < T.
+
+`targets: displacement` carries delta_t = h_hat_t - h_t = sigma(a + delta_{t+1} V_hh) - sigma(a), a the pre-activation of
+G(x_{t+1}, h_{t+1}), in an exact form that never subtracts nearby numbers; `absolute` carries h_hat_t itself, as the
+released program does, where float32 rounds small displacements away.
+
+`reading: released`: the G step comes first and the targets use its result; its loss runs over t = 1..T (h_0 = 0 is
+rebuilt too). `paper`: targets first; the loss runs over t = 1..T-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tprnn.config import member_class, rate, setting
+from tprnn.core.products import outer_sum, row_sum, rows, steps
+from tprnn.core.streams import Stream, normals, uniform
+from tprnn.errors import UserError
+from tprnn.models.base import States, Tensors
+from tprnn.tasks.base import Batch
+from tprnn.trainers.base import State, Trainer, TrainerSettings
+
+
+@dataclass(frozen=True)
+class Settings(TrainerSettings):
+    """conf/trainer/tptt.yaml and tptt_hx.yaml."""
+
+    alpha_i: float = rate()
+    alpha_f: float = rate()
+    alpha_g: float = rate()
+    wxh: str = setting(choices=("gradient", "local"))
+    difference_correction: bool = setting()
+    targets: str = setting(choices=("displacement", "absolute"))
+    noise: float = setting(low=0.0, per_run=True)
+    phases: str = setting(choices=("alternate", "random"))
+    p_g: float = setting(low=0.0, high=1.0, per_run=True)
+    reading: str = setting(choices=("released", "paper"))
+
+
+class TPTT(Trainer):
+    """Targets instead of gradients for W_hh and b_h."""
+
+    Settings = Settings
+    extra = ("V_hh", "c_h")
+    recurrent = ("V_hh",)
+
+    def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
+        super().__init__(settings, seeds, model, optimizer)
+        self.options = self.settings[0]  # what is not per run is the same for all
+        self.alpha_i = model_shaped(self.number("alpha_i"))
+        self.noise = model_shaped(self.number("noise"))
+        self.noisy = any(one.noise > 0 for one in self.settings)
+        self.noise_stream = Stream(seeds, "noise", model.device)
+        self.phase_stream = Stream(seeds, "phase", model.device)
+
+    @classmethod
+    def check(cls, config: Mapping[str, Any]) -> None:
+        super().check(config)
+        model = config["model"]
+        if not member_class("model", model["rule"]).additive:
+            raise UserError(f"trainer: {config['trainer']['name']} cannot train model={model['name']}; give model=srn")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        H = self.model.H
+        return super().shapes() | {"V_hh": (H, H), "c_h": (H,)}
+
+    def step(self, state: State, batch: Batch, position: int) -> Tensor:
+        model, params = self.model, state.params
+        states = model.forward(params, batch)
+        readout = model.readout(params, states)
+        in_g, in_f = self.phase(position)
+        if self.options.reading == "released":
+            self.update(state, self.inverse_gradients(params, states, position), "alpha_g", in_g)
+            delta = self.targets(params, states, readout.dh)
+        else:
+            delta = self.targets(params, states, readout.dh)
+            self.update(state, self.inverse_gradients(params, states, position), "alpha_g", in_g)
+        local = ("W_hh", "b_h") if self.options.wxh == "gradient" else ("W_hh", "b_h", "W_xh")
+        gradients = model.gradients(states, self.local_signal(states, delta), local)  # Eq. 10, 13
+        if self.options.wxh == "gradient":
+            da = model.adjoint(params, states, readout.dh)
+            gradients |= model.gradients(states, da, ("W_xh",))  # Eq. 12
+        gradients |= model.readout_gradients(states, readout)  # Eq. 11
+        self.update(state, gradients, "alpha_f", in_f)
+        return readout.loss
+
+    def phase(self, position: int) -> tuple[Tensor | None, Tensor | None]:
+        """Which runs [R] make a G step and which an F step; None: all do both, in turn."""
+        if self.options.phases == "alternate":
+            return None, None
+        draw = uniform(self.phase_stream.words([position], 1)[0, :, 0], torch.float64)
+        chance = draw.new_tensor([one.p_g for one in self.settings])
+        return draw < chance, draw >= chance
+
+    def inverse_gradients(self, params: Tensors, states: States, position: int) -> dict[str, Tensor]:
+        """Eq. 9: gradients of sum_t MSE(G(x_t, F(x_t, h_{t-1})), h_{t-1}) by V_hh, c_h."""
+        model, T = self.model, states.batch.T
+        _, R, B, H = states.x.shape
+        h_tm1, h_t = states.h[:-1], states.h[1:]
+        if self.noisy:
+            # section 3.1.2: h_{t-1} + epsilon both as input of F and as the value to give back
+            epsilon = normals(self.noise_stream, position, (T, B, H), model.dtype).transpose(0, 1)
+            h_tm1 = model.mask_(states, h_tm1 + self.noise * epsilon)
+            h_t = model.work.tensor("noisy", T, R, B, H)
+            torch.add(states.x, params["b_h"][:, None], out=h_t)
+            model.activation.apply_(h_t.add_(steps(torch.bmm(rows(h_tm1), params["W_hh"]), T)))
+            model.mask_(states, h_t)
+        last = T if self.options.reading == "released" else T - 1
+        g = self.inverse_input(params, states.x[:last], h_t[:last], "g")
+        model.activation.apply_(g)
+        d = model.activation.slope(g, out=model.work.tensor("d", last, R, B, H))
+        d.mul_(g.sub_(h_tm1[:last])).mul_(2.0 / (B * H))
+        model.mask_(states, d)
+        return {"V_hh": outer_sum(h_t[:last], d), "c_h": row_sum(d)}
+
+    def inverse_input(self, params: Tensors, x: Tensor, h: Tensor, name: str) -> Tensor:
+        """Pre-activations of G: x_t W_xh + h_t V_hh + c_h for the given steps, [T', R, B, H], in a buffer."""
+        out = self.model.work.tensor(name, *x.shape)
+        torch.add(steps(torch.bmm(rows(h), params["V_hh"]), x.shape[0]), x, out=out)
+        return out.add_(params["c_h"][:, None])
+
+    def targets(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
+        """Displacements delta_t = h_hat_t - h_t for t = 1..T, [T, R, B, H]; Eq. 3 and 8, dai2021 eq. 22."""
+        T, R, B, H = states.x.shape
+        S = dh.shape[0]
+        delta, delta_t = self.model.work.steps("delta", T, R, B, H)
+        e = dh * -self.alpha_i  # [S, R, B, H], the pull of each step's own output
+        delta_t[T - 1].copy_(e[S - 1])  # Eq. 3
+        carry = self.carry_displacement if self.options.targets == "displacement" else self.carry_absolute
+        carry(params, states, delta_t, e)
+        return delta
+
+    def carry_displacement(self, params: Tensors, states: States, delta_t: list[Tensor], e: Tensor) -> None:
+        """Eq. 8 for t = T-1..1 in the exact form of core/activations."""
+        activation, V_hh = self.model.activation, params["V_hh"]
+        (T, R, B, H), S = states.x.shape, e.shape[0]
+        a_t = self.model.work.steps("a_next", T - 1, R, B, H)[1]
+        a = self.inverse_input(params, states.x[1:], states.h[2:], "a_next")
+        gap = None if self.options.difference_correction else activation.apply_(a.clone()).sub_(states.h[1:T])
+        second, second_t = self.model.work.steps("a_slope", T - 1, R, B, H)
+        activation.prepare_(a, out=second)
+        u = self.model.work.tensor("u", R, B, H)
+        for t in range(T - 2, -1, -1):  # index t holds step t + 1
+            torch.bmm(delta_t[t + 1], V_hh, out=u)
+            activation.displacement((a_t[t], second_t[t]), u, out=delta_t[t])
+            if gap is not None:
+                delta_t[t].add_(gap[t])  # Eq. 5: h_hat_t = G(x_{t+1}, h_hat_{t+1}) without correction
+            if t >= T - S:
+                delta_t[t].add_(e[t - T + S])
+            if t < len(states.valid):
+                delta_t[t].mul_(states.valid[t])
+
+    def carry_absolute(self, params: Tensors, states: States, delta_t: list[Tensor], e: Tensor) -> None:
+        """Eq. 8 on h_hat itself, as the released program computes it; delta_t = h_hat_t - h_t afterwards."""
+        activation, V_hh, c_h = self.model.activation, params["V_hh"], params["c_h"][:, None]
+        (T, _, _, _), S = states.x.shape, e.shape[0]
+        g = activation.apply_(self.inverse_input(params, states.x[1:], states.h[2:], "a_next"))
+        h_hat = states.h_t[T] + delta_t[T - 1]
+        for t in range(T - 2, -1, -1):
+            g_hat = activation.apply_(torch.baddbmm(states.x[t + 1] + c_h, h_hat, V_hh))
+            h_t = states.h_t[t + 1]
+            h_hat = h_t - g[t] + g_hat if self.options.difference_correction else g_hat
+            if t >= T - S:
+                h_hat = h_hat + e[t - T + S]
+            torch.sub(h_hat, h_t, out=delta_t[t])
+            if t < len(states.valid):
+                delta_t[t].mul_(states.valid[t])
+
+    def local_signal(self, states: States, delta: Tensor) -> Tensor:
+        """dMSE(F(x_t, h_{t-1}), h_hat_t)/da_t = -(2/BH) delta_t * sigma'(a_t), [T, R, B, H]."""
+        T, R, B, H = delta.shape
+        signal = self.model.activation.slope(states.h[1:], out=self.model.work.tensor("local", T, R, B, H))
+        return signal.mul_(delta).mul_(-2.0 / (B * H))
+
+
+def model_shaped(value: Tensor | float) -> Tensor | float:
+    """A per-run number shaped to broadcast over [T, R, B, H]."""
+    return value.view(1, -1, 1, 1) if isinstance(value, Tensor) else value
