@@ -6,6 +6,8 @@ never subtracted, so a tiny signal keeps its relative precision in float32.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -19,20 +21,18 @@ class Tanh:
 
     def slope(self, h: Tensor, out: Tensor | None = None) -> Tensor:
         """sigma'(a) as a function of h = sigma(a): 1 - h^2."""
-        out = torch.mul(h, h, out=out)
-        return out.neg_().add_(1.0)
+        return torch.addcmul(_one(h), h, h, value=-1.0, out=out)
 
-    def prepare_(self, a: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-        """What `displacement` needs of pre-activations a, all steps at once; overwrites a, `out` is scratch."""
-        g = a.tanh_()
-        return g, self.slope(g, out=out)
+    def prepare_(self, a: Tensor, out: Tensor) -> None:
+        """Turn pre-activations of all steps at once into what `displacement` needs: a into g, `out` into 1 - g^2."""
+        self.slope(_below_one_(a.tanh_()), out=out)
 
-    def displacement(self, prepared: tuple[Tensor, Tensor], u: Tensor, out: Tensor) -> Tensor:
-        """tanh(a + u) - tanh(a) = (1 - g^2) tau / (1 + g tau), tau = tanh u, g = tanh a. Overwrites u."""
-        g, slope = prepared
-        tau = u.tanh_()
-        torch.mul(slope, tau, out=out)
-        return out.div_(tau.mul_(g).add_(1.0))
+    def displacement(self, g: Tensor, slope: Tensor, u: Tensor, out: Tensor) -> Tensor:
+        """tanh(a + u) - tanh(a) = (1 - g^2) tau / (1 + g tau) = (1 - g^2) / (1/tau + g), tau = tanh u. Overwrites u.
+
+        The last form takes the fewest passes; tau = 0 gives 1/tau = inf and the displacement 0, as it must.
+        """
+        return torch.div(slope, torch.addcdiv(g, _one(u), u.tanh_(), out=u), out=out)
 
 
 class Sigmoid:
@@ -44,24 +44,16 @@ class Sigmoid:
 
     def slope(self, h: Tensor, out: Tensor | None = None) -> Tensor:
         """sigma'(a) as a function of h = sigma(a): h (1 - h) = h - h^2."""
-        out = torch.mul(h, h, out=out)
-        return out.neg_().add_(h)
+        return torch.addcmul(h, h, h, value=-1.0, out=out)
 
-    def prepare_(self, a: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-        """What `displacement` needs of pre-activations a; overwrites a, `out` is scratch."""
-        g = a.sigmoid_()
-        slope = self.slope(g, out=out)
-        return g.mul_(2.0).sub_(1.0), slope.mul_(2.0)
+    def prepare_(self, a: Tensor, out: Tensor) -> None:
+        """Turn pre-activations into s = tanh(a/2), and `out` into (1 - s^2)/2."""
+        s = _below_one_(a.mul_(0.5).tanh_())
+        torch.addcmul(s.new_full((), 0.5), s, s, value=-0.5, out=out)
 
-    def displacement(self, prepared: tuple[Tensor, Tensor], u: Tensor, out: Tensor) -> Tensor:
-        """With sigma(a) = (1 + s)/2, s = tanh(a/2): sigma(a + u) - sigma(a) = 2 g (1 - g) tau / (1 + s tau).
-
-        tau = tanh(u/2); 2 g (1 - g) = (1 - s^2)/2. Overwrites u.
-        """
-        s, twice_slope = prepared
-        tau = u.mul_(0.5).tanh_()
-        torch.mul(twice_slope, tau, out=out)
-        return out.div_(tau.mul_(s).add_(1.0))
+    def displacement(self, s: Tensor, half_slope: Tensor, u: Tensor, out: Tensor) -> Tensor:
+        """sigma(a) = (1 + s)/2, so sigma(a + u) - sigma(a) = (1 - s^2)/2 / (1/tau + s), tau = tanh(u/2). Overwrites u."""
+        return torch.div(half_slope, torch.addcdiv(s, _one(u), u.mul_(0.5).tanh_(), out=u), out=out)
 
 
 class Relu:
@@ -75,16 +67,28 @@ class Relu:
         """sigma'(a) as a function of h = sigma(a): 1 where h > 0."""
         return torch.sign(h, out=out)
 
-    def prepare_(self, a: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-        """What `displacement` needs of pre-activations a; `out` is scratch."""
-        return a, torch.clamp(a, min=0.0, out=out)
+    def prepare_(self, a: Tensor, out: Tensor) -> None:
+        """Leave a as it is; `out` is not needed."""
 
-    def displacement(self, prepared: tuple[Tensor, Tensor], u: Tensor, out: Tensor) -> Tensor:
-        """max(a + u, 0) - max(a, 0) without subtracting nearby numbers: max(u, -a) where a > 0. Overwrites u."""
-        a, g = prepared
-        inactive = torch.add(a, u, out=out).relu_()  # where a <= 0 the old value is 0
-        active = torch.maximum(u, -g)
-        return out.copy_(torch.where(a > 0, active, inactive))
+    def displacement(self, a: Tensor, unused: Tensor, u: Tensor, out: Tensor) -> Tensor:
+        """max(a + u, 0) - max(a, 0) without subtracting nearby numbers: max(u, -a) where a > 0."""
+        return out.copy_(torch.where(a > 0, torch.maximum(u, -a), torch.relu(a + u)))
+
+
+def _one(like: Tensor) -> Tensor:
+    """A 1 that broadcasts: passing the number itself costs a conversion per call, as much as a small product."""
+    return _ones(like.dtype, like.device)
+
+
+@functools.cache
+def _ones(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.ones((), dtype=dtype, device=device)
+
+
+def _below_one_(g: Tensor) -> Tensor:
+    """Keep a rounded tanh off +-1, where 1/tau + g could be 0/0; it moves no value by more than its rounding."""
+    limit = 1.0 - torch.finfo(g.dtype).eps / 2
+    return g.clamp_(-limit, limit)
 
 
 Activation = Tanh | Sigmoid | Relu

@@ -42,7 +42,7 @@ class Slab:
         self.watched = (*model.recurrent, *self.trainer.recurrent)
         self.state = self.trainer.start() if state is None else state
         self.loss_sum = torch.zeros(len(self.specs), dtype=torch.float64, device=device)
-        self._streams = {name: Stream(self.seeds, name, device) for name in ("train", "validation")}
+        self._streams = {name: Stream(self.seeds, name, device) for name in ("train", "validation", "test")}
         self._drawn: dict[int, Batch] = {}
 
     def select(self, keep: Sequence[int]) -> Slab:
@@ -76,7 +76,7 @@ class Slab:
         A run's set is looked at in chunks of 1000 until the first chunk with a mistake (it cannot count as solved then),
         or to its end where `full`.
         """
-        R, words = len(self.specs), self.task.words
+        R = len(self.specs)
         size = self.train.validation_size
         chunks = -(-size // _CHUNK)
         mistakes, seen = torch.zeros(2, R, dtype=torch.int64, device=self.device)
@@ -86,11 +86,15 @@ class Slab:
                 break
             count = min(_CHUNK, size - chunk * _CHUNK)
             position = (check if self.train.validation == "fresh" else 0) * chunks + chunk
-            drawn = self._streams["validation"].words([position], count * words).view(R, count, words)
-            wrong = count - self.right(self.task.sample(drawn).cast(self.dtype))
+            wrong = count - self.right(self.draw("validation", position, count))
             mistakes += torch.where(going, wrong, 0)
             seen += torch.where(going, count, 0)
         return mistakes, seen
+
+    def draw(self, stream: str, position: int, count: int) -> Batch:
+        """One batch of `count` sequences at one position of a stream."""
+        words = self._streams[stream].words([position], count * self.task.words)
+        return self.task.sample(words.view(len(self.specs), count, self.task.words)).cast(self.dtype)
 
     def right(self, batch: Batch) -> Tensor:
         """How many sequences of a batch are answered rightly, [R]."""

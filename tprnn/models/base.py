@@ -19,7 +19,7 @@ from torch import Tensor
 from tprnn.core.activations import Activation
 from tprnn.core.init import Initialisation
 from tprnn.core.losses import LOSSES
-from tprnn.core.products import outer_sum, row_sum
+from tprnn.core.products import outer_sum, row_sum, rows, steps
 from tprnn.core.streams import Stream
 from tprnn.core.work import Workspace
 from tprnn.tasks.base import Batch, Task
@@ -107,10 +107,10 @@ class Model(ABC):
 
     def readout(self, params: Tensors, states: States) -> Readout:
         """y_t = h_t W_hy + b_y and the loss, for the steps that carry an output."""
-        h = states.h[-states.batch.outputs :]
-        y = torch.matmul(h, params["W_hy"]) + params["b_y"][:, None]
+        S = states.batch.outputs
+        y = steps(torch.baddbmm(params["b_y"][:, None], rows(states.h[-S:]), params["W_hy"]), S)
         loss, dy = LOSSES[self.readout_kind](y, states.batch.targets)
-        return Readout(loss, y, dy, torch.matmul(dy, params["W_hy"].mT))
+        return Readout(loss, y, dy, steps(torch.bmm(rows(dy), params["W_hy"].mT), S))
 
     def readout_gradients(self, states: States, readout: Readout) -> dict[str, Tensor]:
         """dE/dW_hy and dE/db_y."""

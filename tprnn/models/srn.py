@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -56,15 +57,15 @@ class SRN(Model):
             lookup(params["W_xh"], batch.inputs, out=x)
         else:
             torch.matmul(batch.inputs, params["W_xh"], out=x)
-        h, h_t = self.work.steps("h", T + 1, R, B, self.H)
-        torch.add(x, params["b_h"][:, None], out=h[1:])
+        states, h_t = self.work.steps("h", T + 1, R, B, self.H)
+        torch.add(x, params["b_h"][:, None], out=states[1:])
         valid = self.valid(batch)
         W_hh, apply_ = params["W_hh"], self.activation.apply_
-        for t in range(1, T + 1):
-            apply_(h_t[t].baddbmm_(h_t[t - 1], W_hh))  # Eq. 1
-            if t <= len(valid):
-                h_t[t].mul_(valid[t - 1])
-        return States(h, h_t, x, valid, batch)
+        for t, (h_tm1, h) in enumerate(pairwise(h_t)):
+            apply_(h.baddbmm_(h_tm1, W_hh))  # Eq. 1
+            if t < len(valid):
+                h.mul_(valid[t])
+        return States(states, h_t, x, valid, batch)
 
     def adjoint(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
         T, R, B = states.batch.inputs.shape[:3]

@@ -93,7 +93,7 @@ class TPTT(Trainer):
             delta = self.targets(params, states, readout.dh)
             self.update(state, self.inverse_gradients(params, states, position), "alpha_g", in_g)
         local = ("W_hh", "b_h") if self.options.wxh == "gradient" else ("W_hh", "b_h", "W_xh")
-        gradients = model.gradients(states, self.local_signal(states, delta), local)  # Eq. 10, 13
+        gradients = self.local_gradients(states, delta, local)
         if self.options.wxh == "gradient":
             da = model.adjoint(params, states, readout.dh)
             gradients |= model.gradients(states, da, ("W_xh",))  # Eq. 12
@@ -126,15 +126,16 @@ class TPTT(Trainer):
         g = self.inverse_input(params, states.x[:last], h_t[:last], "g")
         model.activation.apply_(g)
         d = model.activation.slope(g, out=model.work.tensor("d", last, R, B, H))
-        d.mul_(g.sub_(h_tm1[:last])).mul_(2.0 / (B * H))
-        model.mask_(states, d)
-        return {"V_hh": outer_sum(h_t[:last], d), "c_h": row_sum(d)}
+        model.mask_(states, d.mul_(g.sub_(h_tm1[:last])))
+        # the 2/(BH) of the mean: on the sums, which are smaller
+        return {"V_hh": outer_sum(h_t[:last], d).mul_(2.0 / (B * H)), "c_h": row_sum(d).mul_(2.0 / (B * H))}
 
     def inverse_input(self, params: Tensors, x: Tensor, h: Tensor, name: str) -> Tensor:
         """Pre-activations of G: x_t W_xh + h_t V_hh + c_h for the given steps, [T', R, B, H], in a buffer."""
-        out = self.model.work.tensor(name, *x.shape)
-        torch.add(steps(torch.bmm(rows(h), params["V_hh"]), x.shape[0]), x, out=out)
-        return out.add_(params["c_h"][:, None])
+        T, R, B, H = x.shape
+        out = self.model.work.tensor(name, T, R, B, H)
+        product = torch.bmm(rows(h), params["V_hh"], out=self.model.work.tensor("product", R, T * B, H))
+        return torch.add(steps(product, T), x, out=out).add_(params["c_h"][:, None])
 
     def targets(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
         """Displacements delta_t = h_hat_t - h_t for t = 1..T, [T, R, B, H]; Eq. 3 and 8, dai2021 eq. 22."""
@@ -154,12 +155,12 @@ class TPTT(Trainer):
         a_t = self.model.work.steps("a_next", T - 1, R, B, H)[1]
         a = self.inverse_input(params, states.x[1:], states.h[2:], "a_next")
         gap = None if self.options.difference_correction else activation.apply_(a.clone()).sub_(states.h[1:T])
-        second, second_t = self.model.work.steps("a_slope", T - 1, R, B, H)
-        activation.prepare_(a, out=second)
+        slope, slope_t = self.model.work.steps("a_slope", T - 1, R, B, H)
+        activation.prepare_(a, out=slope)
         u = self.model.work.tensor("u", R, B, H)
         for t in range(T - 2, -1, -1):  # index t holds step t + 1
             torch.bmm(delta_t[t + 1], V_hh, out=u)
-            activation.displacement((a_t[t], second_t[t]), u, out=delta_t[t])
+            activation.displacement(a_t[t], slope_t[t], u, out=delta_t[t])
             if gap is not None:
                 delta_t[t].add_(gap[t])  # Eq. 5: h_hat_t = G(x_{t+1}, h_hat_{t+1}) without correction
             if t >= T - S:
@@ -183,11 +184,12 @@ class TPTT(Trainer):
             if t < len(states.valid):
                 delta_t[t].mul_(states.valid[t])
 
-    def local_signal(self, states: States, delta: Tensor) -> Tensor:
-        """dMSE(F(x_t, h_{t-1}), h_hat_t)/da_t = -(2/BH) delta_t * sigma'(a_t), [T, R, B, H]."""
+    def local_gradients(self, states: States, delta: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Eq. 10 and 13: dMSE(F(x_t, h_{t-1}), h_hat_t)/da_t = -(2/BH) delta_t * sigma'(a_t), summed over t."""
         T, R, B, H = delta.shape
         signal = self.model.activation.slope(states.h[1:], out=self.model.work.tensor("local", T, R, B, H))
-        return signal.mul_(delta).mul_(-2.0 / (B * H))
+        gradients = self.model.gradients(states, signal.mul_(delta), names)
+        return {name: g.mul_(-2.0 / (B * H)) for name, g in gradients.items()}
 
 
 def model_shaped(value: Tensor | float) -> Tensor | float:

@@ -1,0 +1,71 @@
+# One command does one thing; each makes what it needs first.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+WORKERS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+BUDGET ?= smoke
+BIN := .venv/bin
+STAMP := .venv/.installed
+INPUTS := pyproject.toml setup.py requirements.lock
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+
+# One thread per process is fastest for networks of this size.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup reproduce test test-slow lint format bench results clean
+
+help:
+	@echo "make reproduce  set up, rebuild a part of Table 1 of manchev2020 and print it (BUDGET=smoke|laptop|paper)"
+	@echo "make test       set up, run the fast tests"
+	@echo "make test-slow  run the slow tests"
+	@echo "make lint       ruff and mypy"
+	@echo "make format     let ruff format the code"
+	@echo "make bench      time an iteration of each trainer: outputs/bench/iteration.json"
+	@echo "make results    write the tables of docs/results anew from outputs/"
+	@echo "make setup      only make .venv and install"
+	@echo "make clean      remove .venv and caches; outputs/ stays"
+
+# The stamp holds the folder it was made in: a moved or copied .venv is made anew.
+setup:
+	@if [ "$$(cat $(STAMP) 2>/dev/null)" != "$(CURDIR)" ]; then rm -f $(STAMP); fi
+	@$(MAKE) -s $(STAMP)
+
+$(STAMP): $(INPUTS)
+	@if [ -z "$(PYTHON)" ]; then echo "setup: Python 3.11 or newer is needed; name it by PYTHON=/path/to/python" >&2; exit 2; fi
+	@echo "setup: making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear .venv
+	@echo "setup: installing torch 2.13.0, the largest part (this may take minutes the first time)"
+	@$(PIP) install torch==2.13.0
+	@echo "setup: installing the other packages at the versions of requirements.lock"
+	@$(PIP) install -r requirements.lock
+	@$(PIP) install --no-build-isolation --no-deps -e .
+	@echo "$(CURDIR)" > $@
+	@echo "setup: done"
+
+reproduce: setup
+	@$(BIN)/tprnn reproduce manchev2020/table1 budget=$(BUDGET) workers=$(WORKERS)
+	@$(BIN)/tprnn report --paper manchev2020/table1
+
+test: setup
+	@$(BIN)/python -m pytest
+
+test-slow: setup
+	@$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	@$(BIN)/python -m tprnn.bench
+
+results: setup
+	@for page in docs/results/*.md; do $(BIN)/tprnn report --into $$page || exit; done
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -1,0 +1,1 @@
+"""The config tree, installed as `tprnn.conf`: every default of every setting."""

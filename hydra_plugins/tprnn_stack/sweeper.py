@@ -1,0 +1,59 @@
+"""The grid sweeper: the cross product of the axes given on the command line and of the group `grid`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+
+from hydra_plugins.tprnn_stack.launcher import StackLauncher
+
+
+class GridSweeper(BasicSweeper):
+    """As the basic sweeper, but: checks all points before the first starts, writes no file, and one failed job
+    never hides the others."""
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Launch every point. Raises UserError for a bad point, RunFailed at the end if any run failed."""
+        from tprnn.compose import Composer
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        if isinstance(self.launcher, StackLauncher):  # composes all points before it trains the first
+            points = self.launcher.composer.expand([*self._parse_config(), *arguments])
+        else:
+            composer = Composer.of_sweep(self.hydra_context.config_loader, self.config)
+            points = composer.expand([*self._parse_config(), *arguments])
+            for point in points:
+                composer.spec(point)
+        size = self.max_batch_size or len(points)
+        returns: list[Sequence[JobReturn]] = []
+        for start in range(0, len(points), size):
+            returns.append(self.launcher.launch(points[start : start + size], initial_job_idx=start))
+        raise_failures([job for batch in returns for job in batch])
+        return returns
+
+
+def raise_failures(jobs: Sequence[Any]) -> None:
+    """Raise what went wrong: an error that is no failed run first, RunFailed if all others are failed runs."""
+    from tprnn.train import RunFailed
+
+    # the property `return_value` would write a line for each job, where its run has said already what failed
+    errors = [job._return_value for job in jobs if job.status != JobStatus.COMPLETED]
+    for error in errors:
+        if not isinstance(error, RunFailed):
+            raise error
+    if errors:
+        raise RunFailed(f"{len(errors)} of {len(jobs)} runs failed")
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="grid",
+    node={"_target_": f"{__name__}.GridSweeper", "max_batch_size": None, "params": None},
+    provider="tprnn",
+)

@@ -1,0 +1,135 @@
+"""A run's result never depends on its neighbours: stacked = solo, permuted, beside a run that breaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from conftest import MEMBERS, make_spec
+from tprnn.config import RunSpec
+from tprnn.engine.slab import Slab
+from tprnn.trainers.base import State
+
+STEPS = 30
+SMALL = {"dtype": "float64", "model.H": 8, "train.batch_size": 5, "task.T": 20}
+
+# numbers that differ between the runs of a stack, by setting
+PER_RUN: dict[str, list[Any]] = {
+    "alpha": [0.01, 0.02, 0.005],
+    "alpha_i": [0.1, 1.0, 10.0],
+    "alpha_f": [0.01, 0.02, 0.005],
+    "alpha_g": [0.01, 0.001, 0.1],
+    "noise": [0.0, 0.1, 0.05],
+    "p_g": [0.5, 0.2, 0.8],
+    "omega": [0.0, 1.0, 2.0],
+    "clip_norm": [None, 0.1, 1.0],
+    "freeze": [[], ["W_hh"], ["W_xh", "b_h"]],
+    "rate_factors": [{}, {"W_hh": 0.1}, {"b_y": 0.0}],
+}
+
+
+def specs(trainer: str, structural: dict[str, Any] | None = None, **choices: str) -> list[RunSpec]:
+    """Three runs of one stack that differ in seed and in every per-run number of the rule."""
+    settings = make_spec(trainer=trainer).config["trainer"]
+    found = []
+    for r in range(3):
+        numbers = {f"trainer.{key}": values[r] for key, values in PER_RUN.items() if key in settings}
+        found.append(make_spec(SMALL | {"seed": 10 + r} | numbers | (structural or {}), trainer=trainer, **choices))
+    assert len({spec.stack_key for spec in found}) == 1
+    return found
+
+
+def train(slab: Slab, steps: int = STEPS) -> dict[str, torch.Tensor]:
+    for position in range(steps):
+        slab.advance(position)
+    return slab.state.flat() | {"loss": slab.loss_sum}
+
+
+STRUCTURES: list[tuple[str, dict[str, Any], dict[str, str]]] = [
+    *[(trainer, {}, {"task": task}) for trainer in MEMBERS["trainer"] for task in MEMBERS["task"]],
+    *[("tptt", {}, {"optimizer": optimizer}) for optimizer in MEMBERS["optimizer"]],
+    ("tptt", {"trainer.phases": "random"}, {}),
+    ("tptt", {"trainer.targets": "absolute", "trainer.reading": "paper"}, {}),
+    ("tptt_hx", {"model.activation": "relu", "model.init": "gaussian"}, {}),
+]
+
+
+@pytest.mark.parametrize(("trainer", "structural", "choices"), STRUCTURES, ids=str)
+def test_stacked_equals_solo(trainer: str, structural: dict[str, Any], choices: dict[str, str]) -> None:
+    runs = specs(trainer, structural, **choices)
+    together = train(Slab(runs))
+    for r, spec in enumerate(runs):
+        alone = train(Slab([spec]))
+        for name, value in alone.items():
+            assert torch.allclose(together[name][r], value[0], rtol=1e-9, atol=1e-12), name
+        moved = Slab([spec]).state.params
+        assert any(not torch.equal(alone[f"param/{name}"], w) for name, w in moved.items())
+
+
+@pytest.mark.parametrize("trainer", MEMBERS["trainer"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_runs_that_differ_in_seed_alone_have_the_same_bits_stacked_and_solo(trainer: str, dtype: str) -> None:
+    runs = [make_spec(SMALL | {"seed": seed, "dtype": dtype, "model.H": 100}, trainer=trainer) for seed in range(4)]
+    together = train(Slab(runs))
+    for r, spec in enumerate(runs):
+        for name, value in train(Slab([spec])).items():
+            assert torch.equal(together[name][r], value[0]), name
+
+
+@pytest.mark.parametrize("trainer", MEMBERS["trainer"])
+def test_a_permuted_stack_permutes_its_results(trainer: str) -> None:
+    runs = specs(trainer)
+    order = [2, 0, 1]
+    straight, permuted = train(Slab(runs)), train(Slab([runs[i] for i in order]))
+    for name, value in straight.items():
+        assert torch.equal(value[order], permuted[name]), name
+
+
+@pytest.mark.parametrize("trainer", MEMBERS["trainer"])
+def test_a_run_that_becomes_nan_leaves_its_neighbours_unchanged(trainer: str) -> None:
+    runs = specs(trainer)
+    healthy, beside = Slab(runs), Slab(runs)
+    beside.state.params["W_hh"][1] = float("nan")
+    expected, found = train(healthy), train(beside)
+    for name, value in expected.items():
+        assert torch.equal(found[name][[0, 2]], value[[0, 2]]), name
+    assert beside.finite().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("trainer", MEMBERS["trainer"])
+def test_leaving_runs_do_not_change_those_that_stay(trainer: str) -> None:
+    runs = specs(trainer)
+    whole, part = Slab(runs), Slab(runs)
+    for position in range(STEPS):
+        whole.advance(position)
+        if position == 10:
+            part = part.select([0, 2])
+        part.advance(position)
+    for name, value in whole.state.flat().items():
+        assert torch.allclose(part.state.flat()[name], value[[0, 2]], rtol=1e-9, atol=1e-12), name
+
+
+def test_state_survives_flattening() -> None:
+    slab = Slab(specs("tptt", optimizer="adam"))
+    train(slab, 2)
+    copy = State.from_flat(slab.state.flat())
+    assert copy.params.keys() == slab.state.params.keys()
+    assert all(torch.equal(copy.slots[n][s], v) for n, slots in slab.state.slots.items() for s, v in slots.items())
+
+
+def test_validation_of_a_run_does_not_depend_on_its_neighbours() -> None:
+    runs = [make_spec({"seed": seed, "task.T": 10, "train.validation_size": 3000}, trainer="tptt") for seed in range(3)]
+    together = Slab(runs)
+    for position in range(60):
+        together.advance(position)
+    mistakes, seen = together.validate(0, False)
+    for r, spec in enumerate(runs):
+        alone = Slab([spec])
+        for position in range(60):
+            alone.advance(position)
+        wrong, looked = alone.validate(0, False)
+        assert (wrong.item(), looked.item()) == (mistakes[r].item(), seen[r].item())
+    full, all_seen = together.validate(0, True)
+    assert (all_seen == 3000).all()
+    assert (full >= mistakes).all()

@@ -1,0 +1,88 @@
+"""Random words: known answers of Philox, distributions with their standard errors, and independence of the stack."""
+
+from __future__ import annotations
+
+import torch
+from tprnn.core.init import INITIALISATIONS, orthogonal
+from tprnn.core.streams import Stream, below, normal, normals, philox, uniform
+
+
+def words(counter: tuple[int, ...], key: tuple[int, ...]) -> list[int]:
+    return [int(w) for w in philox(*(torch.tensor([v]) for v in (*counter, *key)))]
+
+
+def test_philox_gives_the_published_known_answers() -> None:
+    """philox4x32-10 of the known-answer tests that come with the paper's Random123 library."""
+    assert words((0,) * 4, (0,) * 2) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    assert words((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2) == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
+    pi = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
+    assert words(pi, (0xA4093822, 0x299F31D0)) == [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]
+
+
+def test_words_depend_on_seed_name_and_position_only() -> None:
+    whole = Stream([5, 6, 7], "train").words([10, 11, 2**33], 13)
+    alone = Stream([6], "train")
+    assert torch.equal(whole[:, 1], alone.words([10, 11, 2**33], 13)[:, 0])
+    assert torch.equal(whole[2, 1], alone.words([2**33], 13)[0, 0])
+    assert torch.equal(whole[0, 1, :5], alone.words([10], 5)[0, 0])  # a longer draw begins with the shorter one
+    assert not torch.equal(alone.words([10], 13), Stream([6], "validation").words([10], 13))
+    assert not torch.equal(alone.words([10], 13), alone.words([11], 13))
+
+
+def test_uniform_numbers_have_mean_and_variance_of_their_law() -> None:
+    n = 200_000
+    u = uniform(Stream([0], "test").words([0], n)[0, 0], torch.float64)
+    assert 0 <= u.min() < 1e-3
+    assert 1 - 1e-3 < u.max() < 1
+    assert abs(u.mean().item() - 0.5) < 4 * (1 / 12 / n) ** 0.5
+    assert abs(u.var().item() - 1 / 12) < 4 * (1 / 180 / n) ** 0.5  # variance of (u - 1/2)^2 is 1/180
+
+
+def test_whole_numbers_are_equally_likely() -> None:
+    n, k = 120_000, 6
+    counts = torch.bincount(below(Stream([1], "test").words([0], n)[0, 0], k), minlength=k).double()
+    chi_square = ((counts - n / k) ** 2 / (n / k)).sum().item()
+    assert len(counts) == k
+    assert chi_square < 20.5  # 99.9 % point of chi-square with 5 degrees of freedom
+
+
+def test_normal_numbers_have_moments_of_their_law() -> None:
+    n = 200_000
+    z = normal(Stream([2], "test").words([0], n)[0, 0], torch.float64)
+    assert abs(z.mean().item()) < 4 / n**0.5
+    assert abs(z.var().item() - 1) < 4 * (2 / n) ** 0.5
+    assert abs((z**4).mean().item() - 3) < 4 * (96 / n) ** 0.5  # variance of z^4 is 96
+    half = n // 2  # the two outputs of one Box-Muller pair are uncorrelated
+    assert abs((z[:half] * z[half:]).mean().item()) < 4 / half**0.5
+
+
+def test_both_dtypes_see_the_same_draw() -> None:
+    w = Stream([3], "test").words([0], 1000)[0, 0]
+    assert torch.equal(uniform(w, torch.float32).double(), uniform(w, torch.float64))
+    assert torch.equal(normal(w, torch.float64).float(), normal(w, torch.float32))
+
+
+def test_orthogonal_matrices_have_singular_values_one() -> None:
+    for shape in ((20, 20), (6, 20), (20, 4)):
+        singular = torch.linalg.svdvals(orthogonal(Stream([0, 1], "init"), *shape, torch.float64))
+        assert torch.allclose(singular, torch.ones_like(singular), atol=1e-12)
+
+
+def test_initialisations_are_what_their_names_say() -> None:
+    stream = Stream(range(50), "init")
+    n = 50 * 30 * 30
+    for name, (recurrent, other) in INITIALISATIONS.items():
+        W, V = recurrent(stream, 30, 30, torch.float64), other(stream, 30, 30, torch.float64)
+        if name.startswith("identity"):
+            assert torch.equal(W, torch.eye(30, dtype=torch.float64).repeat(50, 1, 1))
+        if name == "gaussian":
+            assert abs(W.std().item() - 0.1) < 4 * 0.1 / (2 * n) ** 0.5
+        if name != "orthogonal":
+            assert abs(V.std().item() - 0.1) < 4 * 0.1 / (2 * n) ** 0.5
+        else:
+            assert torch.allclose(V @ V.mT, torch.eye(30, dtype=torch.float64), atol=1e-12)
+
+
+def test_a_runs_normals_do_not_depend_on_its_neighbours() -> None:
+    both, one = normals(Stream([8, 9], "x"), 3, (4, 5), torch.float32), normals(Stream([9], "x"), 3, (4, 5), torch.float32)
+    assert torch.equal(both[1], one[0])

@@ -1,0 +1,158 @@
+"""Task generators against their definitions: exact ranges, and statistics with their standard errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from conftest import MEMBERS, make_spec
+from torch import Tensor
+from tprnn.core.streams import Stream
+from tprnn.errors import UserError
+from tprnn.tasks.base import Batch, Task
+
+N = 20_000
+
+
+def sample(name: str, T: int, reading: str = "released", n: int = N, runs: int = 1) -> tuple[Task, Batch]:
+    spec = make_spec({"task.T": T, "task.reading": reading}, task=name)
+    from tprnn.config import member_class
+
+    task = member_class("task", spec.config["task"]["rule"])(spec.settings("task"))
+    words = Stream(range(runs), "test").words([0], n * task.words)[0].view(runs, n, task.words)
+    return task, task.sample(words)
+
+
+def equally_likely(values: Tensor, choices: int) -> None:
+    """Each of 0 .. choices - 1 within 4.5 standard errors of its share."""
+    n, p = values.numel(), 1 / choices
+    shares = torch.bincount(values.flatten(), minlength=choices).double() / n
+    assert len(shares) == choices
+    assert ((shares - p).abs() <= 4.5 * (p * (1 - p) / n) ** 0.5).all()
+
+
+# the positions each definition allows, by hand, 0-based: [first, last] of each marked symbol
+PLACES = {
+    ("temporal_order", 50, "released"): [(5, 9), (25, 29)],
+    ("temporal_order", 50, "paper"): [(4, 9), (19, 24)],
+    ("temporal_order", 10, "released"): [(1, 1), (5, 5)],
+    ("temporal_order", 10, "paper"): [(0, 1), (3, 4)],
+    ("temporal_order", 25, "paper"): [(2, 4), (9, 11)],  # 1-based [2.5, 5] and [10, 12.5]
+    ("temporal_order_3bit", 50, "released"): [(5, 9), (15, 19), (30, 34)],
+    ("temporal_order_3bit", 50, "paper"): [(4, 9), (14, 19), (29, 34)],
+    ("temporal_order_3bit", 10, "released"): [(1, 1), (3, 3), (6, 6)],
+}
+
+
+@pytest.mark.parametrize(("name", "T", "reading"), list(PLACES))
+def test_temporal_order_places_its_symbols_as_defined(name: str, T: int, reading: str) -> None:
+    task, batch = sample(name, T, reading)
+    tokens = batch.inputs[:, 0]  # [T, B]
+    assert tokens.shape[0] == T
+    marked = tokens >= 4
+    places = PLACES[name, T, reading]
+    assert (marked.sum(0) == len(places)).all()
+    where = marked.T.nonzero()[:, 1].view(N, len(places))
+    answer = torch.zeros(N, dtype=torch.int64)
+    for i, (first, last) in enumerate(places):
+        assert where[:, i].min() == first
+        assert where[:, i].max() == last
+        equally_likely(where[:, i] - first, last - first + 1)
+        answer = 2 * answer + (tokens.gather(0, where[:, i][None])[0] - 4)
+    assert torch.equal(batch.targets[0, 0], answer)
+    equally_likely(answer, task.outputs)
+    equally_likely(tokens[~marked], 4)
+
+
+@pytest.mark.parametrize("reading", ["released", "paper"])
+def test_random_permutation_hides_its_answer_in_the_first_symbol(reading: str) -> None:
+    _, batch = sample("random_permutation", 30, reading)
+    tokens = batch.inputs[:, 0]
+    assert tokens.shape[0] == (30 if reading == "released" else 29)
+    assert torch.equal(batch.targets[0, 0], tokens[0])
+    equally_likely(tokens[0], 2)
+    assert tokens[1:].min() == 2
+    assert tokens[1:].max() == 99
+    equally_likely(tokens[1:] - 2, 98)
+
+
+@pytest.mark.parametrize(("T", "reading"), [(40, "released"), (40, "paper"), (10, "released"), (10, "paper")])
+def test_adding_marks_two_values_and_asks_for_their_mean(T: int, reading: str) -> None:
+    _, batch = sample("adding", T, reading, n=200, runs=400)
+    values, markers = batch.inputs.unbind(-1)  # [T', R, B]
+    assert (markers.sum(0) == 2).all()
+    expected = (values * markers).sum(0) / 2
+    assert torch.allclose(batch.targets[0, ..., 0], expected)
+    start = torch.zeros(400, 200, dtype=torch.int64) if batch.start is None else batch.start
+    length = batch.T - start
+    assert (start == start[:, :1]).all()  # one length for a whole batch
+    if reading == "released":
+        assert length.min() == T
+        assert length.max() == T + T // 10 - 1
+        equally_likely(length[:, 0] - T, T // 10)
+        first_end, second_start, second_end = length // 10, length // 10, length // 10 + 4 * length // 10
+    else:
+        assert (length == T).all()
+        first_end, second_start, second_end = length * 0 + T // 10, length * 0 + T // 10, length * 0 + T // 2
+    where = markers.permute(1, 2, 0).nonzero()[:, 2].view(400, 200, 2) - start[..., None]
+    assert (where[..., 0] >= 0).all()
+    assert (where[..., 0] < first_end).all()
+    assert (where[..., 1] >= second_start).all()
+    assert (where[..., 1] < second_end).all()
+    longest = length == length.max()
+    assert where[..., 0][longest].max() == (first_end[longest].max() - 1)
+    assert where[..., 1][longest].max() == (second_end[longest].max() - 1)
+    n = values.numel()
+    assert abs(values.mean().item() - 0.5) < 4.5 * (1 / 12 / n) ** 0.5
+    assert 0 <= values.min() < values.max() < 1
+
+
+def test_adding_judges_by_its_reading() -> None:
+    y = torch.tensor([0.5, 0.53, 0.55, 0.69, 0.71]).view(1, 1, 5, 1)
+    targets = torch.full((1, 1, 5, 1), 0.5)
+    released, _ = sample("adding", 10, "released", n=1)
+    paper, _ = sample("adding", 10, "paper", n=1)
+    assert released.right(y, targets)[0].tolist() == [True, True, True, True, False]  # squared error <= 0.04
+    assert paper.right(y, targets)[0].tolist() == [True, True, False, False, False]  # error < 0.04
+
+
+@pytest.mark.parametrize("name", MEMBERS["task"])
+def test_a_batch_is_the_same_however_it_is_drawn(name: str) -> None:
+    spec = make_spec({"task.T": 20}, task=name)
+    from tprnn.engine.slab import Slab
+
+    many = Slab([spec.replace({"seed": seed}) for seed in (4, 5, 6)])
+    one = Slab([spec.replace({"seed": 5})])
+    for position in (0, 1, 7, 150):  # 150 begins another draw, 7 skips within one
+        ours, alone = many.batch(position), one.batch(position)
+        assert torch.equal(ours.inputs[:, 1], alone.inputs[:, 0])
+        assert torch.equal(ours.targets[:, 1], alone.targets[:, 0])
+        assert not torch.equal(ours.inputs[:, 0], ours.inputs[:, 1])
+
+
+@pytest.mark.parametrize("name", MEMBERS["task"])
+def test_too_short_sequences_are_refused_by_name(name: str) -> None:
+    with pytest.raises(UserError, match=rf"task\.T: {name} needs at least \d+ steps, got 2"):
+        make_spec({"task.T": 2}, task=name)
+
+
+@pytest.mark.parametrize("name", MEMBERS["task"])
+def test_contract_of_a_task(name: str) -> None:
+    task, batch = sample(name, 23, n=7, runs=3)
+    assert batch.inputs.shape[1:3] == (3, 7)
+    assert batch.targets.shape[1:3] == (3, 7)
+    kinds: Any = {"softmax": torch.int64, "linear": torch.float64}
+    assert batch.targets.dtype == kinds[task.readout]
+    if batch.tokens:
+        assert batch.inputs.dtype == torch.int64
+        assert 0 <= batch.inputs.min() <= batch.inputs.max() < task.inputs
+    else:
+        assert batch.inputs.shape[-1] == task.inputs
+    if task.readout == "softmax":  # the right answers are right, all others wrong
+        y = torch.nn.functional.one_hot(batch.targets, task.outputs).double()
+        assert task.right(y, batch.targets).all()
+        assert not task.right(-y, batch.targets).any()
+    else:
+        assert task.right(batch.targets, batch.targets).all()
+        assert not task.right(batch.targets + 1, batch.targets).any()

@@ -1,0 +1,7 @@
+"""`python -m tprnn` is `tprnn`."""
+
+import sys
+
+from tprnn.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""`make bench`: what an iteration costs, against the floor of its products and activations in the same process."""

@@ -1,0 +1,148 @@
+"""python -m tprnn.bench [--out FILE]: measures, prints tables, writes outputs/bench/iteration.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+
+from tprnn.bench.floors import FLOORS
+from tprnn.compose import compose
+from tprnn.engine.group import Group
+from tprnn.engine.slab import Slab
+
+LENGTHS, STACKS = (20, 100, 300), (1, 8, 64)
+RELEASED_TPTT_MS = 45.0  # manchev2020's program at T = 100, one thread (docs/results/manchev2020.md)
+
+
+def median_ms(parts: Sequence[Callable[[], None]], seconds: float, repeats: int = 5) -> list[float]:
+    """Median time of each part in ms, the parts taking turns so that a busy moment hits all alike."""
+    for part in parts:
+        part()
+    counts = []
+    for part in parts:
+        start = time.perf_counter()
+        part()
+        counts.append(max(1, int(seconds / repeats / max(time.perf_counter() - start, 1e-6))))
+    times: list[list[float]] = [[] for _ in parts]
+    for _ in range(repeats):
+        for part, count, found in zip(parts, counts, times, strict=True):
+            start = time.perf_counter()
+            for _ in range(count):
+                part()
+            found.append((time.perf_counter() - start) / count * 1e3)
+    return [statistics.median(found) for found in times]
+
+
+class Stack:
+    """R runs of temporal order, computed slab by slab as the engine does."""
+
+    def __init__(self, trainer: str, T: int, R: int) -> None:
+        specs = [compose(["task=temporal_order", f"trainer={trainer}", f"task.T={T}", f"seed={r}"]) for r in range(R)]
+        size = Group.slab_size(specs[0])
+        self.slabs = [Slab(specs[i : i + size]) for i in range(0, R, size)]
+        self.position = 0
+
+    def iterate(self) -> None:
+        """One iteration of every run."""
+        for slab in self.slabs:
+            slab.advance(self.position)
+        self.position += 1
+
+    def floor(self, trainer: str, T: int) -> Callable[[], None]:
+        """The floor of one iteration of every run, at the slabs' shapes."""
+        first = self.slabs[0]
+        kernel = FLOORS[trainer](len(first.specs), T, first.train.batch_size, first.model.H, first.dtype)
+
+        def iterate() -> None:
+            for _ in self.slabs:
+                kernel()
+
+        return iterate
+
+
+def iteration_rows(lengths: Sequence[int], stacks: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+    """ms per run-iteration and its floor for every trainer, T and R."""
+    rows = []
+    for trainer in FLOORS:
+        for T in lengths:
+            for R in stacks:
+                stack = Stack(trainer, T, R)
+                ours, floor = median_ms([stack.iterate, stack.floor(trainer, T)], seconds)
+                row = {"trainer": trainer, "T": T, "R": R, "ms_per_iteration": ours / R, "floor_ms": floor / R}
+                rows.append(row | {"ratio": ours / floor})
+    return rows
+
+
+def torch_rnn(T: int) -> Callable[[], None]:
+    """The same task and sizes by torch.nn.RNN and autograd, with torch's own SGD (Nesterov momentum)."""
+    slab = Stack("bptt", T, 1).slabs[0]
+    network = torch.nn.RNN(slab.task.inputs, slab.model.H)
+    readout = torch.nn.Linear(slab.model.H, slab.task.outputs)
+    parameters = [*network.parameters(), *readout.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, nesterov=True)
+    position = 0
+
+    def iterate() -> None:
+        nonlocal position
+        batch = slab.batch(position)
+        position += 1
+        x = torch.nn.functional.one_hot(batch.inputs[:, 0], slab.task.inputs).float()
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(readout(network(x)[0][-1]), batch.targets[0, 0])
+        loss.backward()
+        optimizer.step()
+
+    return iterate
+
+
+def comparisons(seconds: float) -> list[dict[str, Any]]:
+    """The aims of the project beside what is measured, at T = 100, R = 1."""
+    rows = []
+    for trainer in FLOORS:
+        stack = Stack(trainer, 100, 1)
+        slab = stack.slabs[0]
+
+        def validate(slab: Slab = slab) -> None:
+            slab.validate(0, False)
+
+        def validate_full(slab: Slab = slab) -> None:
+            slab.validate(0, True)
+
+        step, rnn, first, full = median_ms([stack.iterate, torch_rnn(100), validate, validate_full], seconds)
+        train = slab.train
+        every = train.full_check_every
+        validation = ((every - 1) * first + full) / every
+        row: dict[str, Any] = {"trainer": trainer, "ms": step, "torch.nn.RNN / ours": rnn / step}
+        row["released / ours"] = RELEASED_TPTT_MS / step if trainer == "tptt" else None
+        rows.append(row | {"validation / training": validation / (train.check_every * step)})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tprnn.bench", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench/iteration.json"))
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    parser.add_argument("--stacks", type=int, nargs="+", default=STACKS)
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for each side of a comparison")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, {platform.machine()}, 1 thread; medians; H = 100, B = 20, float32\n")
+    rows = iteration_rows(args.lengths, args.stacks, args.seconds)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(rows, indent=1) + "\n")
+    print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=".3f"), "\n")
+    print(tabulate(comparisons(args.seconds), headers="keys", tablefmt="github", floatfmt=".2f"))
+    print(f"\nwritten: {args.out}")
+
+
+if __name__ == "__main__":
+    main()

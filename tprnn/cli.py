@@ -1,0 +1,133 @@
+"""The `tprnn` command: finds the sub-command and turns errors into one line and an exit code.
+
+Exit codes: 0 done; 1 a run failed; 2 bad input; 130 and 143 after SIGINT and SIGTERM.
+Nothing heavy (torch, pandas, hydra) is imported before a sub-command needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from tprnn import __version__
+from tprnn.errors import UserError, nearest
+
+# name -> (module, function that takes the arguments and returns an exit code, one line of help)
+COMMANDS = {
+    "train": ("tprnn.train", "main", "one run; with -m a grid of runs, packed into stacks"),
+    "depth": ("tprnn.protocols.depth", "main", "raise task.T step by step until no run solves it any more"),
+    "evaluate": ("tprnn.protocols.evaluate", "main", "a trained network on other lengths"),
+    "reproduce": ("tprnn.protocols.reproduce", "main", "the runs behind a published table; resumable"),
+    "report": ("tprnn.report.cli", "report_main", "tables of runs, and ours beside published ones"),
+    "plot": ("tprnn.report.cli", "plot_main", "training curves of runs"),
+    "list": ("tprnn.listing", "main", "tasks, models, trainers, optimizers, grids, papers, budgets"),
+}
+
+# Commands that take overrides, where these flags are short for one.
+OVERRIDE_COMMANDS = ("train", "depth", "reproduce")
+FLAGS = {"--force": "force=true", "--quiet": "quiet=true"}
+
+HELP = """usage: tprnn COMMAND [ARGUMENTS]
+
+{commands}
+
+'tprnn COMMAND --help' shows what a command takes; --force trains anew, --quiet shows no progress.
+
+  tprnn train task=temporal_order trainer=tptt task.T=30
+  tprnn train -m task=adding trainer=tptt,bptt seed=range(3)
+  tprnn train -m task=adding trainer=tptt grid=manchev2020
+  tprnn depth task=random_permutation trainer=tptt seed=0,1,2
+  tprnn reproduce manchev2020/table1 budget=laptop
+  tprnn report --paper manchev2020/table1
+
+Shell completion: eval "$(tprnn -sc install=bash)"
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage(), end="", file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(f"tprnn {__version__}")
+        return 0
+    if words[0] in ("-sc", "--shell-completion"):
+        return _guarded("tprnn", lambda: _shell_completion(words[1:]))
+    name, *rest = words
+    if name not in COMMANDS:
+        guess = "nearest: train" if "=" in name else nearest(name, COMMANDS)
+        return _fail("tprnn", f"unknown command '{name}'; {guess}")
+    if name in OVERRIDE_COMMANDS:
+        rest = [FLAGS.get(word, word) for word in rest]
+    module, function, _ = COMMANDS[name]
+    return _guarded(f"tprnn {name}", lambda: int(getattr(importlib.import_module(module), function)(rest) or 0))
+
+
+def usage() -> str:
+    """The text of `tprnn --help`."""
+    return HELP.format(commands="\n".join(f"  {name:10} {text}" for name, (_, _, text) in COMMANDS.items()))
+
+
+def _guarded(program: str, command: Callable[[], int]) -> int:
+    """The exit code of `command`; bad input and interruptions become codes, our own bugs stay tracebacks."""
+    try:
+        return command()
+    except UserError as error:
+        if os.environ.get("TPRNN_DEBUG"):
+            raise
+        return _fail(program, str(error))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of a pipe has left: nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except BaseException as error:
+        # tprnn.engine.signals.Interrupted, known by its attribute because its package would bring torch
+        signum = getattr(error, "signum", None)
+        if signum is None:
+            raise
+        return 128 + int(signum)
+
+
+def _fail(program: str, message: str) -> int:
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _shell_completion(arguments: Sequence[str]) -> int:
+    """`-sc install=SHELL` and `uninstall=SHELL` as Hydra has them; `query=SHELL` answers the line in COMP_LINE."""
+    task, _, shell = arguments[0].partition("=") if len(arguments) == 1 else ("", "", "")
+    if task not in ("install", "uninstall", "query") or shell not in ("bash", "fish", "zsh"):
+        raise UserError("-sc: expected install=SHELL or uninstall=SHELL; SHELL is bash, fish or zsh")
+    if task == "query":
+        line = os.environ.get("COMP_LINE", "")
+        words = line.split()[1:]
+        if not words or line[-1].isspace():
+            words.append("")
+        if words[0] not in ("train", "depth") or len(words) < 2 or words[-1].startswith("-"):
+            print(("\n" if shell == "fish" else " ").join(_choices(words)))
+            return 0
+        # Hydra's -m: a line in which task or trainer is still missing has completions too
+        os.environ["COMP_LINE"] = " ".join(["tprnn", "-m", *(w for w in words[1:-1] if "=" in w), words[-1]])
+    return int(importlib.import_module("tprnn.train").main(["-sc", *arguments], program="tprnn"))
+
+
+def _choices(words: Sequence[str]) -> list[str]:
+    """What may stand for the last of `words`, where it is no override."""
+    from tprnn.listing import SECTIONS, budgets, members
+
+    choices: list[str] = []
+    if len(words) == 1:
+        choices = list(COMMANDS)
+    elif words[0] == "train":
+        choices = ["--cfg", "--config-dir", "--force", "--help", "--info", "--multirun", "--quiet"]
+    elif words[0] == "list":
+        choices = list(SECTIONS)
+    elif words[0] == "reproduce":
+        choices = [*(name for name, _ in members("paper")), *(f"budget={name}" for name, _ in budgets("paper"))]
+    return [choice for choice in choices if choice.startswith(words[-1])]

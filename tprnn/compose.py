@@ -1,0 +1,297 @@
+"""From override lines to runs: Hydra's composition, fast enough for grids of hundreds of points.
+
+Hydra composes one config in about 100 ms. What costs is the choice of group members (task=..., trainer=...); so each
+set of choices is composed once, and the values of a point (trainer.alpha=0.1) are put on a copy by the very function
+that Hydra itself uses for them: the result is that of a full composition.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tprnn.config import MEMBER_KINDS, RunSpec, flatten
+from tprnn.errors import UserError, nearest
+from tprnn.overrides import COMPOSITION_ERRORS, as_override, is_hydra_line, one_line, open_keys
+
+CONFIG_MODULE = "tprnn.conf"
+CONFIG_NAME = "config"
+
+
+def compose(overrides: Sequence[str]) -> RunSpec:
+    """The one run that override lines in Hydra's syntax describe, e.g. ``["task=adding", "trainer=tptt"]``.
+
+    Raises UserError: unknown key or member, wrong value, or lines that stand for several runs.
+    """
+    composer, lines = _composer_for(overrides)
+    return composer.one(lines)
+
+
+def points(overrides: Sequence[str]) -> list[RunSpec]:
+    """All runs of override lines with axes (``a,b``, ``range()``, ``choice()``, ``glob()``) and `grid=NAME`.
+
+    The last axis changes fastest, the axes of the grid after those of the lines. `hydra.searchpath=[file:///dir]`
+    adds a folder of YAMLs, as --config-dir does. Raises UserError as `compose`, and for a grid without points.
+    """
+    composer, lines = _composer_for(overrides)
+    return [composer.spec(point) for point in composer.expand(lines)]
+
+
+def version_base() -> dict[str, str]:
+    """The argument for hydra.main: Hydra 1.3 warns where it is missing, 1.4 where it is given."""
+    major, minor = hydra.__version__.split(".")[:2]
+    return {"version_base": "1.3"} if (int(major), int(minor)) < (1, 4) else {}
+
+
+def register_plugins() -> None:
+    """Make the stack launcher and the grid sweeper known to Hydra, also where its scan cannot see them."""
+    with warnings.catch_warnings():  # Hydra 1.4 says at every start that it does not see into editable installs
+        warnings.filterwarnings("ignore", message="Hydra could not discover plugins in an editable")
+        plugins = Plugins.instance()  # scans; a plugin imported before the scan would exist twice
+    from hydra_plugins.tprnn_stack.launcher import StackLauncher
+    from hydra_plugins.tprnn_stack.sweeper import GridSweeper
+
+    plugins.register(StackLauncher)
+    plugins.register(GridSweeper)
+
+
+@functools.cache
+def config_loader() -> ConfigLoader:
+    """Hydra's loader of tprnn's own config tree, for use outside of hydra.main."""
+    register_plugins()
+    with hydra.initialize_config_module(config_module=CONFIG_MODULE, job_name="train", **version_base()):
+        return GlobalHydra.instance().config_loader()
+
+
+@functools.cache
+def _composer(hydra_lines: tuple[str, ...]) -> Composer:
+    return Composer(config_loader(), fixed=hydra_lines)
+
+
+def _composer_for(overrides: Sequence[str]) -> tuple[Composer, list[str]]:
+    lines = open_keys(overrides)
+    fixed = tuple(line for line in lines if is_hydra_line(line))
+    return _composer(fixed), [line for line in lines if line not in fixed]
+
+
+def explain(
+    error: Exception, overrides: Sequence[str], *, multirun: bool, fixed: Sequence[str] = ()
+) -> UserError | None:
+    """What is wrong with override lines that Hydra refused with `error`; None where nothing is (a bug of ours)."""
+    composer = Composer(config_loader(), fixed=[*fixed, *filter(is_hydra_line, overrides)])
+    lines = [line for line in overrides if not is_hydra_line(line)]
+    try:
+        if multirun:
+            for point in composer.expand(lines):
+                composer.spec(point)
+        else:
+            composer.one(lines)
+    except UserError as found:
+        return found
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return UserError(one_line(error))
+    return None
+
+
+class Composer:
+    """Composes the points of one config tree. `fixed` are override lines (of Hydra's own) that every point has."""
+
+    def __init__(self, loader: ConfigLoader, config_name: str | None = CONFIG_NAME, fixed: Sequence[str] = ()) -> None:
+        self.loader, self.config_name, self.fixed = loader, config_name, list(fixed)
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._parsed: dict[str, Override] = {}
+        self._members: dict[str, list[str]] = {}
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    @classmethod
+    def of_sweep(cls, loader: ConfigLoader, config: DictConfig) -> Composer:
+        """The composer for the jobs of the sweep whose master config is `config`."""
+        return cls(loader, config.hydra.job.config_name, list(config.hydra.overrides.hydra))
+
+    def one(self, lines: Sequence[str]) -> RunSpec:
+        """The run of lines without axes and without a grid. Raises UserError."""
+        for override in map(self._parse, lines):
+            if override.is_sweep_override():
+                raise UserError(
+                    f"'{override.input_line}' holds several values: add -m for a run of each, or write [...] for a list"
+                )
+        config = self.config(lines)
+        refuse_grid(config)
+        return RunSpec.from_config(config)
+
+    def expand(self, lines: Sequence[str]) -> list[list[str]]:
+        """The points of lines with axes and a grid, each as lines without. Raises UserError where there are none."""
+        axes: dict[str, list[str]] = {}
+        values: set[str] = set()
+        for override in map(self._parse, lines):
+            name = override.get_key_element()
+            if not self._is_choice(override):
+                values.add(override.key_or_group)
+            if override.is_sweep_override():
+                axes[name] = [f"{name}={value}" for value in self._sweep_values(override)]
+            else:
+                axes[name] = [str(override.input_line)]
+        grids: dict[tuple[str, ...], list[list[str]]] = {}
+        found: list[list[str]] = []
+        for point in itertools.product(*axes.values()):
+            choices = self._choices(point)
+            if choices not in grids:
+                grids[choices] = [list(row) for row in itertools.product(*self._grid_axes(choices, values))]
+            found.extend([*point, *row] for row in grids[choices])
+        return found
+
+    def spec(self, lines: Sequence[str]) -> RunSpec:
+        """The checked run of one point. Raises UserError."""
+        return RunSpec.from_config(self.config(lines))
+
+    def config(self, lines: Sequence[str]) -> dict[str, Any]:
+        """The resolved config of one point, as plain containers without Hydra's own part. Raises UserError."""
+        config = copy.deepcopy(self._base(self._choices(lines)))
+        values = [override for override in map(self._parse, lines) if not self._is_choice(override)]
+        for kind in MEMBER_KINDS:
+            if kind not in config and (members := self._group_members(kind)):
+                self._refuse_unknown(values, [*config, *MEMBER_KINDS])
+                raise UserError(f"{kind}: missing; give {kind}=NAME ({', '.join(members)})")
+        for override in values:
+            self._apply(override, config)
+        return plain(config)
+
+    def _parse(self, line: str) -> Override:
+        if line not in self._parsed:
+            try:
+                (self._parsed[line],) = self._parser.parse_overrides([line])
+            except COMPOSITION_ERRORS as error:
+                reason = one_line(error) if "=" in line else "expected key=value"
+                raise UserError(f"cannot read '{line}': {reason}") from error
+        return self._parsed[line]
+
+    def _sweep_values(self, override: Override) -> list[str]:
+        if not override.is_discrete_sweep():
+            raise UserError(f"'{override.input_line}' has no countable values; use range(), choice() or a,b")
+        try:
+            found = list(override.sweep_string_iterator())
+        except COMPOSITION_ERRORS as error:
+            raise UserError(f"'{override.input_line}': {one_line(error)}") from error
+        if not found:
+            raise UserError(f"the grid has no points: '{override.input_line}' has no values")
+        return found
+
+    def _group_members(self, group: str) -> list[str]:
+        if group not in self._members:
+            self._members[group] = self.loader.get_group_options(
+                group, config_name=self.config_name, overrides=self.fixed
+            )
+        return self._members[group]
+
+    def _is_choice(self, override: Override) -> bool:
+        """Whether a line chooses a member of a group (Hydra's rule), not a value."""
+        if isinstance(override.value(), dict) or "." in override.key_or_group:
+            return False
+        return bool(self._group_members(override.key_or_group))
+
+    def _choices(self, lines: Iterable[str]) -> tuple[str, ...]:
+        return tuple(line for line in lines if self._is_choice(self._parse(line)))
+
+    def _base(self, choices: tuple[str, ...]) -> DictConfig:
+        """The config of a set of choices before any value is put on it."""
+        if choices not in self._bases:
+            try:
+                config = self.loader.load_configuration(
+                    self.config_name, [*self.fixed, *choices], run_mode=RunMode.MULTIRUN
+                )
+            except COMPOSITION_ERRORS as error:
+                self._check_choices([*(line for line in self.fixed if "." not in line), *choices])
+                raise UserError(one_line(error)) from error
+            OmegaConf.set_struct(config, False)
+            config.pop("hydra", None)
+            OmegaConf.set_struct(config, True)
+            self._bases[choices] = config
+        return self._bases[choices]
+
+    def _check_choices(self, choices: Iterable[str]) -> None:
+        """Raise UserError for the first choice that is no member of its group."""
+        for override in map(self._parse, choices):
+            group, value = override.key_or_group, override.value()
+            for name in value if isinstance(value, list) else [value]:
+                if name not in self._group_members(group) and not override.is_delete():
+                    shown = as_override(name).strip("'")
+                    raise UserError(f"{group}: no '{shown}'; {nearest(shown, self._group_members(group))}")
+
+    def _refuse_unknown(self, values: Iterable[Override], known: Sequence[Any]) -> None:
+        """Raise UserError for a value whose key is below none of the `known` ones."""
+        for override in values:
+            if override.key_or_group.partition(".")[0] not in known:
+                raise UserError(f"unknown key '{override.key_or_group}'; {nearest(override.key_or_group, known)}")
+
+    def _apply(self, override: Override, config: DictConfig) -> None:
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config([override], config)
+        except COMPOSITION_ERRORS as error:
+            key = override.key_or_group
+            names = {*_dotted(_container(config, resolve=False)), *MEMBER_KINDS}
+            if key not in names and not override.is_add():
+                alike = {name for name in names if ("." in name) == ("." in key)}
+                raise UserError(f"unknown key '{key}'; {nearest(key, alike)}") from error
+            raise UserError(one_line(error)) from error
+
+    def _grid_axes(self, choices: tuple[str, ...], given: set[str]) -> list[list[str]]:
+        """The override lines of each axis of the chosen grid that the config has and the user did not give."""
+        config = plain(self._base(choices))
+        grid = config.get("grid") or {}
+        axes, known = grid.get("axes") or {}, flatten(config)
+        if axes and not any(key in known for key in axes):
+            raise UserError(f"grid={grid['name']}: none of its axes is a key of this config ({', '.join(axes)})")
+        lines = []
+        for key, entries in axes.items():
+            if not isinstance(entries, list):
+                raise UserError(f"grid={grid['name']}: {key}: expected a list of values, got {entries!r}")
+            if not entries:
+                raise UserError(f"the grid has no points: {key} of grid={grid['name']} has no values")
+            if key in known and not any(key == name or key.startswith(f"{name}.") for name in given):
+                lines.append([f"{key}={as_override(entry)}" for entry in entries])
+        return lines
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A composed config as plain containers, interpolations resolved. Raises UserError where one cannot be."""
+    try:
+        return _container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error)) from error
+
+
+def _container(config: DictConfig, *, resolve: bool) -> dict[str, Any]:
+    container = OmegaConf.to_container(config, resolve=resolve)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of all settings and groups."""
+    for key, value in config.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
+
+
+def refuse_grid(config: Mapping[str, Any]) -> None:
+    """Raise UserError where a config that is to be one run has a grid."""
+    grid = config.get("grid") or {}
+    if grid.get("axes"):
+        raise UserError(f"grid={grid['name']} stands for many runs: add -m to run them")

@@ -1,0 +1,86 @@
+"""`tprnn list`: the names that commands take, with the first comment line of their YAMLs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tprnn.errors import UserError, nearest
+
+# what `tprnn list` shows -> (folder of conf/, how the names are used)
+SECTIONS = {
+    "tasks": ("task", "task=NAME"),
+    "models": ("model", "model=NAME"),
+    "trainers": ("trainer", "trainer=NAME"),
+    "optimizers": ("optimizer", "optimizer=NAME"),
+    "probes": ("probe", "probe=NAME"),
+    "grids": ("grid", "grid=NAME, with -m"),
+    "papers": ("paper", "tprnn reproduce NAME"),
+    "budgets": ("paper", "tprnn reproduce PAPER/TABLE budget=NAME"),
+}
+
+
+def conf_folder() -> Path:
+    """The folder of the config tree: conf/ of a checkout, tprnn/conf/ of an installed wheel."""
+    return Path(next(iter(importlib.import_module("tprnn.conf").__path__)))
+
+
+def first_comment(path: Path) -> str:
+    """The first line of a YAML without its `# `; empty where that line is no comment."""
+    with path.open(encoding="utf-8") as file:
+        line = file.readline().strip()
+    return line.lstrip("# ") if line.startswith("#") else ""
+
+
+def members(group: str) -> list[tuple[str, str]]:
+    """(name, one sentence) of every YAML of a group, sub-folders as `folder/name`."""
+    root = conf_folder() / group
+    return [
+        (path.relative_to(root).with_suffix("").as_posix(), first_comment(path))
+        for path in sorted(root.rglob("*.yaml"))
+    ]
+
+
+def budgets(group: str) -> list[tuple[str, str]]:
+    """(name, what it costs) of every budget of the published tables."""
+    import yaml
+
+    found: dict[str, dict[str, set[int]]] = {}
+    for path in sorted((conf_folder() / group).rglob("*.yaml")):
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for name, budget in table.get("budgets", {}).items():
+            for key in ("seeds", "max_iterations"):
+                found.setdefault(name, {}).setdefault(key, set()).add(int(budget[key]))
+    return [
+        (name, f"seeds a cell: {_span(sizes['seeds'])}; iterations a run: at most {_span(sizes['max_iterations'])}")
+        for name, sizes in found.items()
+    ]
+
+
+def _span(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def section(kind: str) -> str:
+    """The heading and the lines of one kind."""
+    group, use = SECTIONS[kind]
+    read: Callable[[str], list[tuple[str, str]]] = budgets if kind == "budgets" else members
+    rows = read(group)
+    width = max((len(name) for name, _ in rows), default=0)
+    lines = [f"  {name:<{width}}  {text}".rstrip() for name, text in rows]
+    return "\n".join([f"{kind} ({use})", *lines])
+
+
+def main(argv: Sequence[str]) -> int:
+    """`tprnn list [KIND ...]`. Raises UserError for an unknown kind."""
+    parser = argparse.ArgumentParser(prog="tprnn list", description="Names that commands and configs take.")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"one or more of {', '.join(SECTIONS)}; default: all")
+    kinds = parser.parse_args(argv).kinds
+    for kind in kinds:
+        if kind not in SECTIONS:
+            raise UserError(f"unknown kind '{kind}'; {nearest(kind, SECTIONS)}")
+    print("\n\n".join(section(kind) for kind in kinds or SECTIONS))
+    return 0

@@ -1,0 +1,1 @@
+"""Published results, and which runs answer each of them."""

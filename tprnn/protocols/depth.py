@@ -1,0 +1,140 @@
+"""Depth protocol of manchev2020: at each length T all points and seeds; T grows while any of them solves it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+from tprnn.compose import points
+from tprnn.config import RunSpec, flatten
+from tprnn.errors import UserError, nearest
+from tprnn.protocols.many import Outcome, exit_code, run_all
+
+USAGE = """usage: tprnn depth task=NAME trainer=NAME [KEY=VALUE ...] [depth.start=10] [depth.step=10] [depth.max=1000]
+
+Trains all points (sweeps such as seed=0,1,2 or trainer.alpha=0.1,0.01, and grid=NAME) at T = depth.start;
+T grows by depth.step as long as any of them solves it, and ends at the first failure or at depth.max.
+Finished runs are taken as they are, so that a broken-off climb goes on where it was.
+
+  tprnn depth task=random_permutation trainer=tptt seed=0,1,2
+  tprnn depth task=temporal_order trainer=bptt grid=manchev2020 depth.start=50 workers=2
+"""
+
+
+@dataclass(frozen=True)
+class Climb:
+    """First length, step and last length."""
+
+    start: int = 10
+    step: int = 10
+    max: int = 1000
+
+
+@dataclass(frozen=True)
+class Rung:
+    """The outcomes at one length, in the order of the points."""
+
+    T: int
+    outcomes: Sequence[Outcome]
+
+    @property
+    def solved(self) -> list[Outcome]:
+        """Solved ones, fastest first."""
+        solved = [outcome for outcome in self.outcomes if outcome.status == "solved"]
+        return sorted(solved, key=lambda outcome: outcome.result["iterations"] if outcome.result else 0)
+
+
+def parse(argv: Sequence[str]) -> tuple[Climb, list[str]]:
+    """The climb and the overrides of the runs. Raises UserError."""
+    names = [entry.name for entry in dataclasses.fields(Climb)]
+    values: dict[str, int] = {}
+    overrides: list[str] = []
+    for word in argv:
+        key, equals, value = word.partition("=")
+        if key.lstrip("+") == "task.T":
+            raise UserError("task.T: the climb sets it; give depth.start, depth.step, depth.max")
+        if not key.startswith("depth."):
+            overrides.append(word)
+            continue
+        name = key.removeprefix("depth.")
+        if name not in names:
+            raise UserError(f"unknown key '{key}'; {nearest(key, [f'depth.{entry}' for entry in names])}")
+        if not equals or not value.isascii() or not value.isdigit() or int(value) < 1:
+            raise UserError(f"{key}: expected a whole number above 0, got {value!r}")
+        values[name] = int(value)
+    climb = Climb(**values)
+    if climb.max < climb.start:
+        raise UserError(f"depth.max: expected at least depth.start = {climb.start}, got {climb.max}")
+    return climb, overrides
+
+
+def shown_keys(specs: Sequence[RunSpec]) -> list[str]:
+    """Dotted keys that tell the points apart, and the trainer's learning rates; seed and length left out."""
+    rates = [
+        f"trainer.{entry.name}"
+        for entry in dataclasses.fields(specs[0].settings("trainer"))
+        if entry.metadata.get("per_run") and entry.metadata.get("above") == 0.0
+    ]
+    flat = [flatten(spec.config) for spec in specs]
+    first = flat[0]
+    differing = [key for key in first if any(other.get(key) != first[key] for other in flat)]
+    return [key for key in first if key in {*rates, *differing} - {"seed", "task.T"}]
+
+
+def describe(spec: RunSpec, keys: Sequence[str]) -> str:
+    """`trainer.alpha=0.01 seed=2`."""
+    flat = flatten(spec.config)
+    return " ".join(f"{key}={flat.get(key)}" for key in [*keys, "seed"])
+
+
+def climb(specs: Sequence[RunSpec], plan: Climb, rungs: list[Rung]) -> None:
+    """Run the points at each length of the plan and append a rung for each, until one has no success."""
+    for T in range(plan.start, plan.max + 1, plan.step):
+        outcomes = run_all([spec.replace({"task.T": T}) for spec in specs])
+        rungs.append(Rung(T, outcomes))
+        if not rungs[-1].solved:
+            return
+
+
+def summary(rungs: Sequence[Rung], plan: Climb, keys: Sequence[str]) -> str:
+    """A markdown table of the rungs, and a last line with t_max and the parameters that reached it."""
+    rows = []
+    for rung in rungs:
+        fastest = rung.solved[0] if rung.solved else None
+        rows.append(
+            {
+                "T": rung.T,
+                "solved": f"{len(rung.solved)}/{len(rung.outcomes)}",
+                "fastest": fastest.spec.folder_name if fastest else "–",
+                "iterations": fastest.result["iterations"] if fastest and fastest.result else "–",
+                "parameters": describe(fastest.spec, keys) if fastest else "–",
+            }
+        )
+    climbed = [rung for rung in rungs if rung.solved]
+    table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+    if not climbed:
+        return f"{table}\n\nt_max: none, T = {rungs[-1].T} is not solved"
+    top = climbed[-1]
+    ended = top is rungs[-1]
+    note = " (depth.max reached: no failure yet)" if ended and top.T + plan.step > plan.max else ""
+    return f"{table}\n\nt_max {'≥' if ended else '='} {top.T}{note} with {describe(top.solved[0].spec, keys)}"
+
+
+def main(argv: Sequence[str]) -> int:
+    """`tprnn depth ...`: 0, or 1 if any run failed. Raises UserError before anything is run."""
+    if {"-h", "--help"} & set(argv):
+        print(USAGE, end="")
+        return 0
+    plan, overrides = parse(argv)
+    specs = points([*overrides, f"task.T={plan.start}"])
+    keys = shown_keys(specs)
+    rungs: list[Rung] = []
+    try:
+        climb(specs, plan, rungs)
+    finally:  # an interrupted climb still says how far it came
+        if rungs:
+            print(summary(rungs, plan, keys))
+    return exit_code([outcome for rung in rungs for outcome in rung.outcomes])

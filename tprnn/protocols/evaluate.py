@@ -1,0 +1,124 @@
+"""A trained network on other data: `tprnn evaluate RUN task.T=100,200,500`, and `tprnn.load(run)`."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from tprnn.config import RunSpec
+from tprnn.engine.slab import Slab
+from tprnn.errors import DamagedFile, UserError, nearest
+from tprnn.store import MODEL, RunFolder, Store
+from tprnn.tasks.base import Batch
+from tprnn.trainers.base import State
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network: its run's spec and its parameters by the paper's names, without the runs axis."""
+
+    spec: RunSpec
+    params: dict[str, Tensor]
+
+    @cached_property
+    def _slab(self) -> Slab:
+        return Slab([self.spec], "cpu", State({name: w.unsqueeze(0).clone() for name, w in self.params.items()}))
+
+    def sample(self, sequences: int, position: int = 0) -> Batch:
+        """A batch (R = 1) of the run's task from its test stream; other positions give other sequences."""
+        return self._slab.draw("test", position, sequences)
+
+    def answers(self, batch: Batch) -> Tensor:
+        """Raw outputs (logits or values) [S, 1, B, O] for a batch."""
+        return self._slab.model.answers(self._slab.state.params, batch)[0].clone()
+
+    def states(self, batch: Batch) -> Tensor:
+        """Hidden states h_0 .. h_T, [T + 1, 1, B, H]."""
+        return self._slab.model.forward(self._slab.state.params, batch).h.clone()
+
+    def accuracy(self, sequences: int = 10_000) -> float:
+        """Share of right answers on that many test sequences."""
+        right = 0
+        for position in range(math.ceil(sequences / 1000)):
+            batch = self.sample(min(1000, sequences - 1000 * position), position)
+            right += int(self._slab.right(batch))
+        return right / sequences
+
+    def on(self, changes: Mapping[str, Any]) -> Network:
+        """The same weights on another task setting, e.g. ``{"task.T": 200}``. Raises UserError where they do not fit."""
+        other = replace(self, spec=self.spec.replace(changes))
+        expected = other._slab.trainer.shapes()
+        for name, w in self.params.items():
+            if tuple(w.shape) != expected.get(name):
+                raise UserError(f"{name}: the run has {tuple(w.shape)}, the changed config needs {expected.get(name)}")
+        return other
+
+
+def load(run: str | Path) -> Network:
+    """The trained network of a run folder (its path, or the folder's name below outputs/runs). Raises UserError."""
+    folder = _folder(Path(run))
+    stored = folder.read_spec()
+    spec = RunSpec.from_config(stored.as_dict())
+    model = folder.load_model()
+    if model is None:
+        raise UserError(f"{folder.path}: no trained network yet (no {MODEL}); run it to its end first")
+    params = model[0]
+    expected = Slab([spec]).trainer.shapes()
+    if {name: tuple(w.shape) for name, w in params.items()} != expected:
+        raise DamagedFile(f"{folder.path / MODEL}: damaged (not the parameters of its config); it is left as it is")
+    return Network(spec, params)
+
+
+def _folder(path: Path) -> RunFolder:
+    if (path / "config.yaml").exists():
+        return RunFolder(path)
+    known = {folder.name: folder for folder in Store(Path("outputs")).folders()}
+    matches = [name for name in known if name == str(path) or name.endswith(f"-{path}")]
+    if len(matches) == 1:
+        return known[matches[0]]
+    raise UserError(f"run '{path}': no run folder there; {nearest(path.name, known) if known else 'outputs/ has none'}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """`tprnn evaluate`: one line of a table for each combination of the changed values."""
+    parser = argparse.ArgumentParser(
+        prog="tprnn evaluate", description="Test a trained network, on other lengths or readings too."
+    )
+    parser.add_argument("run", help="run folder, or its signature")
+    parser.add_argument("changes", nargs="*", help="task settings, e.g. task.T=100,200 task.reading=paper")
+    parser.add_argument("--sequences", type=int, default=10_000, help="test sequences (default 10000)")
+    args = parser.parse_args(argv)
+    if args.sequences < 1:
+        raise UserError(f"--sequences: expected at least 1, got {args.sequences}")
+    network = load(args.run)
+    axes = []
+    for change in args.changes:
+        key, equals, values = change.partition("=")
+        if not equals or not key.startswith("task."):
+            raise UserError(f"'{change}': expected task.KEY=VALUE, e.g. task.T=200")
+        axes.append([(key, yaml.safe_load(value)) for value in values.split(",")])
+    others = [network.on(dict(point)) for point in itertools.product(*axes)]
+    torch.set_num_threads(network.spec.execution["threads"])
+    print(_table(others, [axis[0][0] for axis in axes], args.sequences))
+    return 0
+
+
+def _table(networks: Sequence[Network], keys: Sequence[str], sequences: int) -> str:
+    from tabulate import tabulate
+
+    rows = []
+    for network in networks:
+        task = network.spec.config["task"]
+        changed = [task[key.removeprefix("task.")] for key in keys]
+        rows.append([task["name"], *changed, f"{network.accuracy(sequences):.2%}", sequences])
+    return tabulate(rows, ["task", *keys, "accuracy", "sequences"], tablefmt="github", disable_numparse=True)

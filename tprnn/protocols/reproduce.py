@@ -1,0 +1,218 @@
+"""Reproduction of a published table: the runs behind its cells, rung by rung, resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+from tprnn.config import ExecutionSettings, RunSpec
+from tprnn.errors import UserError, nearest
+from tprnn.papers.recipes import Budget, Recipe, RecipeCell, names, recipe
+from tprnn.protocols.many import Outcome, exit_code, run_all
+from tprnn.store import Store
+
+USAGE = """usage: tprnn reproduce PAPER/TABLE [budget=laptop] [--dry-run] [rows=...] [columns=...] [seeds=...]
+                       [T_max=N] [max_iterations=N] [outputs=DIR] [workers=N] [device=...]
+
+Trains the runs behind a published table. Finished runs are skipped and broken-off ones continued, so the same
+command may be given again at any time.
+
+  budget          smoke (minutes), laptop (hours) or paper (the paper's own limits); laptop is the default
+  rows, columns   a part of the table, e.g. rows=adding columns=TPTT,BPTT
+  seeds           how many (seeds=5: 0 to 4), or which ones (seeds=0,3,7)
+  T_max           the longest T, in place of the budget's
+  max_iterations  iterations before a run counts as not solved, in place of the budget's
+  --dry-run       lists runs done and to do, trains nothing
+
+Any key of how runs are carried out may follow: outputs, workers, threads, device, stack_size, quiet, force, ...
+"""
+
+OWN_KEYS = ("budget", "rows", "columns", "seeds", "T_max", "max_iterations")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    recipe: Recipe
+    budget: Budget
+    cells: Sequence[RecipeCell]
+    # overrides of execution keys
+    execution: Sequence[str]
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class Climber:
+    """One run that goes up a cell's lengths: a candidate of the cell with a seed."""
+
+    cell: RecipeCell
+    spec: RunSpec
+    lengths: Sequence[int]
+
+    def at(self, T: int) -> RunSpec:
+        return self.spec if self.spec.config["task"]["T"] == T else self.spec.replace({"task.T": T})
+
+
+def _count(key: str, value: str, low: int) -> int:
+    if not value.isascii() or not value.isdigit() or int(value) < low:
+        raise UserError(f"{key}: expected a whole number of at least {low}, got {value!r}")
+    return int(value)
+
+
+def _seeds(value: str) -> tuple[int, ...]:
+    if "," in value or value.startswith("["):
+        return tuple(_count("seeds", part.strip(), 0) for part in value.strip("[]").split(","))
+    return tuple(range(_count("seeds", value, 1)))
+
+
+def _words(value: str) -> list[str]:
+    return [word.strip() for word in value.strip("[]").split(",")]
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """Raises UserError for unknown tables, budgets, rows, columns and keys."""
+    execution_keys = [entry.name for entry in dataclasses.fields(ExecutionSettings)]
+    tables: list[str] = []
+    own: dict[str, str] = {}
+    execution: list[str] = []
+    dry_run = False
+    for word in argv:
+        key, equals, value = word.partition("=")
+        if word == "--dry-run":
+            dry_run = True
+        elif word.startswith("-"):
+            raise UserError(f"unknown option '{word}'; choices: --dry-run, --help")
+        elif not equals:
+            tables.append(word)
+        elif key in OWN_KEYS:
+            own[key] = value
+        elif key in execution_keys:
+            execution.append(word)
+        else:
+            raise UserError(f"unknown key '{key}'; {nearest(key, [*OWN_KEYS, *execution_keys])}")
+    if len(tables) != 1:
+        raise UserError(f"expected one table, got {len(tables)}; choices: {', '.join(names())}")
+    plan = recipe(tables[0])
+    limit = _count("T_max", own["T_max"], 1) if "T_max" in own else None
+    budget = plan.budget(
+        own.get("budget", "laptop"),
+        seeds=_seeds(own["seeds"]) if "seeds" in own else None,
+        max_iterations=_count("max_iterations", own["max_iterations"], 1) if "max_iterations" in own else None,
+        T_max=None if limit is None else {row.task: limit for row in plan.rows},
+    )
+    selected = plan.select(*(_words(own[key]) if key in own else None for key in ("rows", "columns")))
+    cells = [cell for cell in selected if len(plan.lengths(cell, budget))]
+    if not cells:
+        raise UserError(f"nothing to run: these rows of {plan.name} are not in budget={budget.name}")
+    return Request(plan, budget, cells, execution, dry_run)
+
+
+def climbers(request: Request) -> list[Climber]:
+    """Every candidate of every cell with every seed. Raises UserError."""
+    found = []
+    for cell in request.cells:
+        lengths = request.recipe.lengths(cell, request.budget)
+        for candidate in cell.candidates(request.budget.name, request.execution):
+            for seed in request.budget.seeds:
+                changes = {"seed": seed, "train.max_iterations": request.budget.max_iterations}
+                found.append(Climber(cell, candidate.replace(changes), lengths))
+    return found
+
+
+def run(found: Sequence[Climber]) -> list[Outcome]:
+    """All outcomes. Rows at one length are one call; climbs go rung by rung, and leave at their first failure."""
+    if all(len(climber.lengths) == 1 for climber in found):
+        return run_all([climber.at(climber.lengths[0]) for climber in found])
+    outcomes: list[Outcome] = []
+    live = list(found)
+    for T in sorted({T for climber in found for T in climber.lengths}):
+        rung = [climber for climber in live if T in climber.lengths]
+        if not rung:
+            break
+        if not rung[0].spec.execution["quiet"]:
+            print(f"T = {T}: {len(rung)} of {len(found)} climbs go on", flush=True)
+        results = run_all([climber.at(T) for climber in rung])
+        outcomes += results
+        live = [climber for climber, outcome in zip(rung, results, strict=True) if outcome.status == "solved"]
+    return outcomes
+
+
+def progress(climber: Climber, store: Store) -> tuple[int, int, bool]:
+    """Runs done, runs to do at most, and whether the end is known. Reads the store only."""
+    for done, T in enumerate(climber.lengths):
+        result = store.folder(climber.at(T)).finished()
+        if result is None:
+            return done, len(climber.lengths) - done, False
+        if result["status"] != "solved":
+            return done + 1, 0, True
+    return len(climber.lengths), 0, True
+
+
+def listing(request: Request, found: Sequence[Climber]) -> str:
+    """What would run: a line for each cell, and the total."""
+    store = Store(found[0].spec.execution["outputs"])
+    rows = []
+    total = 0
+    for cell in request.cells:
+        mine = [climber for climber in found if climber.cell is cell]
+        states = [progress(climber, store) for climber in mine]
+        todo = sum(state[1] for state in states)
+        total += todo
+        lengths = mine[0].lengths
+        rows.append(
+            {
+                "row": cell.row.task,
+                "column": cell.column.key,
+                "T": str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}",
+                "climbs": len(mine),
+                "runs done": sum(state[0] for state in states),
+                "to do": todo if len(lengths) == 1 or not todo else f"up to {todo}",
+                "parameters": " ".join(f"{key}={value:g}" for key, value in cell.params.items()),
+            }
+        )
+    table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+    upper = "up to " if total and any(len(climber.lengths) > 1 for climber in found) else ""
+    return f"{table}\n\n{upper}{total} runs to do; nothing was trained"
+
+
+def report_command(request: Request, outputs: str) -> str:
+    """The command that shows what was run."""
+    place = "" if outputs == "outputs" else f"{shlex.quote(outputs)} "
+    return f"tprnn report {place}--paper {request.recipe.name}"
+
+
+def main(argv: Sequence[str]) -> int:
+    """`tprnn reproduce ...`: 0, or 1 if any run failed. Raises UserError before anything is run."""
+    if {"-h", "--help"} & set(argv):
+        print(USAGE, end="")
+        print("Tables: " + ", ".join(names()))
+        return 0
+    request = parse(argv)
+    found = climbers(request)
+    execution = found[0].spec.execution
+    if request.dry_run:
+        print(listing(request, found))
+        return 0
+    if not execution["quiet"]:
+        budget = request.budget
+        kind = "climbs" if request.recipe.metric == "t_max" else "runs"
+        print(
+            f"{request.recipe.name}, budget {budget.name}: {request.recipe.title}; {len(request.cells)} cells, "
+            f"{len(found)} {kind}, seeds {', '.join(map(str, budget.seeds))}, "
+            f"at most {budget.max_iterations:,} iterations a run",
+            flush=True,
+        )
+    outcomes = run(found)
+    counts = Counter(outcome.status for outcome in outcomes)
+    before = sum(outcome.skipped for outcome in outcomes)
+    print(
+        f"{len(outcomes)} runs ({before} done before): {counts['solved']} solved, {counts['failed']} failed, "
+        f"{counts['locked']} locked by another process; the table: {report_command(request, execution['outputs'])}"
+    )
+    return exit_code(outcomes)

@@ -1,0 +1,238 @@
+"""Training curves from recorded runs: loss, accuracy and spectral radius against iteration.
+
+Matplotlib draws without a display (Agg). Colours are those of Okabe and Ito, which colour-blind eyes tell apart;
+line styles differ as well, so that a grey print stays readable.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from tprnn.errors import DamagedFile, UserError
+from tprnn.report.frame import Group, Row, common, group_rows, show
+from tprnn.store import RunFolder, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette without its yellow, which white paper swallows; the dark ones first.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+STYLES = ("-", "--", ":", "-.")
+MOST = len(COLOURS) * len(STYLES)
+PANELS = {"loss": "training loss", "accuracy": "validation accuracy (%)", "rho_W_hh": "spectral radius of W_hh"}
+LINE_LENGTH = 130  # characters of the legend that fit side by side
+
+STYLE: Any = {
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "svg.hashsalt": "tprnn",  # else every drawing of the same curves is another file
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One recorded run."""
+
+    row: Row
+    metrics: list[dict[str, Any]]
+
+    def points(self, key: str) -> dict[int, float]:
+        """{iteration: value} of what was recorded under `key`, non-finite values left out."""
+        found = {entry["iteration"]: entry.get(key) for entry in self.metrics}
+        return {
+            iteration: float(value)
+            for iteration, value in found.items()
+            if isinstance(value, (int, float)) and math.isfinite(value)
+        }
+
+
+def read_curves(rows: Iterable[Row]) -> tuple[list[Curve], list[DamagedFile]]:
+    """The metrics of all runs that have any, and the files that are damaged."""
+    curves, damaged = [], []
+    for row in rows:
+        try:
+            metrics = RunFolder(Path(row["path"])).read_metrics()
+        except DamagedFile as error:
+            damaged.append(error)
+            continue
+        if metrics:
+            curves.append(Curve(row, metrics))
+    return curves, damaged
+
+
+def default_file(outputs: Path, curves: Sequence[Curve]) -> Path:
+    """outputs/plots/curves-<hash>.png, the same name for the same runs."""
+    runs = ",".join(sorted(curve.row["run"] for curve in curves))
+    return outputs / "plots" / f"curves-{hashlib.sha256(runs.encode()).hexdigest()[:10]}.png"
+
+
+def plot_curves(curves: Sequence[Curve], file: Path) -> list[Path]:
+    """Draw `curves` to `file` and beside it: a PNG, an SVG and the data as CSV. The files that were written.
+
+    Runs that differ in their seed only share a colour: a thin line each and their median (`median_curve`) in bold.
+    Raises UserError for a suffix that is none of .png, .svg, .pdf, or a place that cannot be written.
+    """
+    if file.suffix not in ("", ".png", ".svg", ".pdf"):
+        raise UserError(f"--output: cannot draw '{file.suffix}'; choices: .png, .svg, .pdf")
+    import matplotlib
+
+    matplotlib.use("agg")
+    kinds = [".png", ".svg", *([".pdf"] if file.suffix == ".pdf" else [])]
+    written = [file.with_suffix(kind) for kind in (*kinds, ".csv")]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output: cannot write to '{file.parent}' ({error.strerror})") from error
+    with matplotlib.rc_context(STYLE):
+        figure = draw(curves)
+        for kind, path in zip(kinds, written, strict=False):
+            buffer = io.BytesIO()
+            dated: dict[str, Any] = {} if kind == ".png" else {"Date" if kind == ".svg" else "CreationDate": None}
+            figure.savefig(buffer, format=kind[1:], dpi=200, metadata=dated)
+            write_atomically(path, buffer.getvalue())
+    write_atomically(written[-1], data_csv(curves).encode())
+    return written
+
+
+def draw(curves: Sequence[Curve]) -> Figure:
+    """The figure itself: three panels side by side, the legend below."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    groups = group_rows([curve.row for curve in curves])
+    by_path = {curve.row["path"]: curve for curve in curves}
+    figure = Figure(figsize=(9.0, 2.9), layout="constrained")
+    panels = figure.subplots(1, 3, sharex=True)
+    ends: dict[str, str] = {}
+    for number, group in enumerate(groups):
+        mine = [by_path[row["path"]] for row in group.rows]
+        for panel, key in zip(panels, PANELS, strict=True):
+            ends |= _draw_group(panel, mine, key, _look(number))
+    _dress(panels, curves)
+    entries = {text: Line2D([], [], linewidth=1.8, **_look(number)) for number, text in enumerate(_legend(groups))}
+    for text, marker in ends.items():
+        entries[text] = Line2D([], [], color="#555555", linestyle="none", marker=marker, markersize=4)
+    if entries:
+        columns = max(1, min(4, len(entries), LINE_LENGTH // (max(map(len, entries)) + 10)))
+        figure.set_figheight(2.9 + 0.17 * sum(1 + text.count("\n") for text in entries) / columns)
+        figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, handlelength=2.6)
+    figure.suptitle(_title(curves, groups), fontsize=9)
+    return figure
+
+
+def _look(number: int) -> dict[str, Any]:
+    # 7 colours and 4 styles have no factor in common: the first 28 pairs differ
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
+
+
+def _title(curves: Sequence[Curve], groups: Sequence[Group]) -> str:
+    """What all groups share, their seeds included."""
+    shared = common([curve.row for curve in curves])
+    title = Group({name: shared[name] for name in ("task", "T", "trainer", "H") if name in shared}).title
+    seeds = {group.seeds for group in groups}
+    return " ".join([title, *(f"({text})" for text in seeds if len(seeds) == 1)])
+
+
+def _legend(groups: Sequence[Group]) -> list[str]:
+    """What differs between groups, and nothing else."""
+    if len(groups) == 1:
+        return []
+    same = len({group.seeds for group in groups}) == 1
+    texts = [textwrap.fill(group.title + f" ({group.seeds})" * (not same), LINE_LENGTH) for group in groups]
+    if len(texts) > MOST:
+        texts = [*texts[: MOST - 1], f"… and {len(texts) - MOST + 1} more (colours repeat; the CSV names them all)"]
+    return texts
+
+
+def _draw_group(panel: Axes, curves: Sequence[Curve], key: str, look: dict[str, Any]) -> dict[str, str]:
+    """Draw one group into one panel. Gives {status: marker} of the runs whose end was marked."""
+    scale = 100.0 if key == "accuracy" else 1.0
+    alone = len(curves) == 1
+    used = {}
+    for curve in curves:
+        points = {n: scale * value for n, value in curve.points(key).items() if key != "loss" or value > 0}
+        if not points:
+            continue
+        thin: dict[str, Any] = look | {"linestyle": "-", "linewidth": 0.7, "alpha": 0.5}
+        panel.plot(list(points), list(points.values()), **({"linewidth": 1.4} | look if alone else thin))
+        marker = {"solved": "o", "diverged": "X"}.get(curve.row["status"])
+        if marker:
+            used[curve.row["status"]] = marker
+            last = max(points)
+            panel.plot([last], [points[last]], marker=marker, markersize=4, color=look["color"], clip_on=False)
+    if not alone:
+        middle = {n: scale * value for n, value in median_curve(curves, key).items() if key != "loss" or value > 0}
+        panel.plot(list(middle), list(middle.values()), linewidth=2.0, **look)
+    return used
+
+
+def median_curve(curves: Sequence[Curve], key: str) -> dict[int, float]:
+    """{iteration: median over runs}. A run that has ended keeps its last value; drawn while half of the runs go on.
+
+    Without the kept values the median would be that of the slow runs only, as soon as the quick ones are solved.
+    """
+    points = [found for curve in curves if (found := curve.points(key))]
+    middle: dict[int, float] = {}
+    latest: list[float | None] = [None] * len(points)
+    for iteration in sorted(set().union(*points)):
+        for index, found in enumerate(points):
+            latest[index] = found.get(iteration, latest[index])
+        going = sum(max(found) >= iteration for found in points)
+        known = [value for value in latest if value is not None]
+        if 2 * going >= len(points) and 2 * len(known) >= len(points):
+            middle[iteration] = median(known)
+    return middle
+
+
+def _dress(panels: Sequence[Axes], curves: Sequence[Curve]) -> None:
+    """Scales, labels, and a word where nothing was recorded."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    for panel, (key, label) in zip(panels, PANELS.items(), strict=True):
+        panel.set_xlabel("iteration")
+        panel.set_ylabel(label)
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if not any(curve.points(key) for curve in curves):
+            told = "not recorded" + (":\nprobe.spectral_radius=true\nrecords it" if key == "rho_W_hh" else "")
+            panel.text(0.5, 0.5, told, transform=panel.transAxes, ha="center", va="center", color="#555555")
+            panel.set_yticks([])
+        elif key == "loss" and any(value > 0 for curve in curves for value in curve.points(key).values()):
+            panel.set_yscale("log")
+    panels[0].set_xlim(left=0)
+    if any(curve.points("rho_W_hh") for curve in curves):
+        panels[2].axhline(1.0, color="#888888", linewidth=0.8, zorder=1)
+
+
+def data_csv(curves: Sequence[Curve]) -> str:
+    """The drawn data in full, one line per run and check: run, what sets its group apart, seed, then the metrics."""
+    groups = group_rows([curve.row for curve in curves])
+    labels = list(groups[0].labels) if groups else []
+    keys = list(dict.fromkeys(key for curve in curves for entry in curve.metrics for key in entry))
+    by_run = {curve.row["path"]: curve for curve in curves}
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["run", *labels, "seed", *keys])
+    for group in groups:
+        told = ["" if value is None else show(value) for value in group.labels.values()]
+        for row in group.rows:
+            for entry in by_run[row["path"]].metrics:
+                writer.writerow([row["run"], *told, row.get("seed"), *(entry.get(key, "") for key in keys)])
+    return out.getvalue()

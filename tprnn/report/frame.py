@@ -1,0 +1,284 @@
+"""Run folders as rows: what came out of each run beside its config, and how to choose and group them.
+
+A row is a plain dict: the `FIXED` columns, then every config value by its dotted key (``task.T``, ``trainer.alpha``).
+No torch, and pandas only for `to_frame`: ten thousand folders take seconds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tprnn.config import EXECUTION_KEYS, flatten
+from tprnn.errors import DamagedFile, UserError
+from tprnn.store import CONFIG, FINISHED, RESULT, RunFolder, Store, stored_spec
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Row = dict[str, Any]
+
+NUMBERS = ("iterations", "accuracy", "best_accuracy", "loss", "seconds")
+FIXED = ("run", "path", "signature", "family", "status", "stopped_by", *NUMBERS)
+
+
+def read_row(folder: RunFolder) -> Row:
+    """One run as a row. Raises DamagedFile.
+
+    `status` is the result's, or "running" where a process works on the run now, or "started" where it was broken
+    off without a word; the numbers of such a run are None.
+    """
+    config = folder.shared_config()
+    spec = stored_spec(folder.path / CONFIG, config)
+    result = folder.result() or {}
+    if result.get("signature", spec.signature) != spec.signature:
+        raise DamagedFile(
+            f"{folder.path / RESULT}: belongs to the run {result['signature']}, "
+            f"but {CONFIG} beside it describes {spec.signature}; both are left as they are"
+        )
+    status = result.get("status", "started")
+    if status not in FINISHED and folder.is_locked():
+        status, result = "running", {}
+    row: Row = {
+        "run": folder.name,
+        "path": str(folder.path),
+        "signature": spec.signature,
+        "family": spec.family,
+        "status": status,
+        "stopped_by": result.get("stopped_by"),
+        **{key: result.get(key) for key in NUMBERS},
+    }
+    row.update((key, value) for key, value in flatten(config).items() if key not in row)
+    return row
+
+
+def rows_of(folders: Iterable[RunFolder]) -> tuple[list[Row], list[DamagedFile]]:
+    """Rows of all sound folders, and what is wrong with the others."""
+    rows, damaged = [], []
+    for folder in folders:
+        try:
+            rows.append(read_row(folder))
+        except DamagedFile as error:
+            damaged.append(error)
+    return rows, damaged
+
+
+def read_rows(outputs: str | os.PathLike[str]) -> tuple[list[Row], list[DamagedFile]]:
+    """Rows of all runs of an outputs folder by name, and what is damaged. Raises UserError if it cannot be listed."""
+    return rows_of(Store(outputs).folders())
+
+
+def to_frame(rows: Sequence[Row]) -> DataFrame:
+    """Rows as a pandas table. Lists become tuples, which pandas can group by."""
+    from pandas import DataFrame
+
+    plain = [{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()} for row in rows]
+    frame = DataFrame(plain) if plain else DataFrame(columns=list(FIXED))
+    for key in NUMBERS:
+        frame[key] = frame[key].astype("Int64" if key == "iterations" else "float64")
+    return frame
+
+
+def run_frame(outputs: str | os.PathLike[str]) -> DataFrame:
+    """All runs of an outputs folder as a pandas table; warns of damaged files and leaves them out."""
+    rows, damaged = read_rows(outputs)
+    for error in damaged:
+        warnings.warn(str(error), stacklevel=3)
+    return to_frame(rows)
+
+
+# ---- choosing
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """A short name for every config key, different for each: `task.T` -> `T`, `task.name` -> `task`.
+
+    >>> short_names(["task.name", "task.T", "task.reading", "trainer.reading"])
+    {'task.name': 'task', 'task.T': 'T', 'task.reading': 'task.reading', 'trainer.reading': 'trainer.reading'}
+    """
+    keys = list(keys)
+    short = {key: key.removesuffix(".name") if key.count(".") == 1 else key for key in keys}
+    short = {key: name.partition(".")[2] or name for key, name in short.items()}
+    count: dict[str, int] = {}
+    for name in short.values():
+        count[name] = count.get(name, 0) + 1
+    return {key: name if count[name] == 1 else key for key, name in short.items()}
+
+
+def parse_where(conditions: Iterable[str]) -> dict[str, list[Any]]:
+    """`["T=10,20", "trainer=tptt"]` as {key: allowed values}. Raises UserError."""
+    where: dict[str, list[Any]] = {}
+    for condition in conditions:
+        key, equals, text = condition.partition("=")
+        try:
+            values = yaml.safe_load(f"[{text}]")  # commas between values, but not those inside [a, b]
+        except (yaml.YAMLError, ValueError):
+            values = None
+        if not (key and equals and isinstance(values, list) and values):
+            raise UserError(f"--where: expected key=value or key=value,value, got '{condition}'")
+        where.setdefault(key.strip(), []).extend(values)
+    return where
+
+
+def _equal(value: Any, wanted: Any) -> bool:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return float(value) == float(wanted)  # YAML reads 1e-3 as text
+        except (TypeError, ValueError):
+            return False
+    return bool(value == wanted or str(value) == str(wanted))
+
+
+def select(rows: Sequence[Row], where: Mapping[str, Sequence[Any]]) -> list[Row]:
+    """The rows in which every key has one of its values. Keys may be dotted, or short where that is unambiguous.
+
+    Raises UserError for a key that no run has, or one that could mean several.
+    """
+    if not rows:
+        return []
+    keys = dict.fromkeys(key for row in rows for key in row)
+    chosen = list(rows)
+    for key, values in where.items():
+        full = _resolve(key, keys)
+        chosen = [row for row in chosen if full in row and any(_equal(row[full], value) for value in values)]
+    return chosen
+
+
+def _resolve(key: str, keys: Iterable[str]) -> str:
+    keys = list(keys)
+    if key in keys:
+        return key
+    if f"{key}.name" in keys:
+        return f"{key}.name"
+    found = [full for full in keys if full.endswith(f".{key}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"--where: '{key}' could be {' or '.join(found)}")
+    close = difflib.get_close_matches(key, [*keys, *short_names(keys).values()], cutoff=0.5)
+    told = "nearest: " + ", ".join(dict.fromkeys(close)) if close else "choose one of their config.yaml, or status"
+    raise UserError(f"--where: no run has a key '{key}'; {told}")
+
+
+# ---- grouping
+
+TELLING = (
+    *("task.name", "task.T", "model.name", "model.H", "trainer.name", "optimizer.name"),
+    *("dtype", "train.batch_size", "train.max_iterations"),
+)
+
+
+@dataclass
+class Group:
+    """Runs that differ in their seed only."""
+
+    labels: dict[str, Any]
+    """What sets it apart from the other groups: short name -> value, None where the member has no such setting."""
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def finished(self) -> list[Row]:
+        """Runs that count: solved, not solved or diverged."""
+        return [row for row in self.rows if row["status"] in FINISHED]
+
+    @property
+    def seeds(self) -> str:
+        """`5 seeds`, or `seed 0` where there is one run."""
+        return f"{len(self.rows)} seeds" if len(self.rows) > 1 else f"seed {self.rows[0].get('seed')}"
+
+    @property
+    def title(self) -> str:
+        """The labels in one line, `tptt, T = 30`; members by their name alone."""
+        shown = {key: value for key, value in self.labels.items() if value is not None}
+        members = ("task", "model", "trainer", "optimizer")
+        return ", ".join(show(v) if k in members else f"{k} = {show(v)}" for k, v in shown.items())
+
+
+def show(value: Any) -> str:
+    """A config value as people write it: 1e-05, [W_hh, b_h], true."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(show(entry) for entry in value) + "]"
+    return str(value)
+
+
+def _config(row: Row) -> Row:
+    """What makes the run what it is, but for its seed. An empty mapping is the same as none."""
+    return {
+        key: value
+        for key, value in row.items()
+        if key not in FIXED and key not in EXECUTION_KEYS and key != "seed" and value != {}
+    }
+
+
+def group_rows(rows: Sequence[Row]) -> list[Group]:
+    """Rows in groups that differ in their seed only, labelled by what sets them apart, in the order of their labels."""
+    groups: dict[tuple[tuple[str, str], ...], Group] = {}
+    configs: list[Row] = []
+    for row in rows:
+        config = _config(row)
+        # a name is not part of what a run is: `tptt` with wxh=local is `tptt_hx`
+        identity = tuple(sorted((k, repr(v)) for k, v in config.items() if not k.endswith(".name")))
+        if identity not in groups:
+            groups[identity] = Group({})
+            configs.append(config)
+        groups[identity].rows.append(row)
+    names = short_names(dict.fromkeys(key for config in configs for key in config))
+    keys = _differing(configs)
+    for group, config in zip(groups.values(), configs, strict=True):
+        group.labels = {names[key]: config.get(key) for key in keys}
+    return sorted(groups.values(), key=lambda group: [_order(value) for value in group.labels.values()])
+
+
+def common(rows: Sequence[Row]) -> dict[str, Any]:
+    """What all rows share of the settings that say most about them, by short names."""
+    shared = {key: rows[0][key] for key in TELLING if rows and key in rows[0]}
+    return {
+        name: shared[key]
+        for key, name in short_names(shared).items()
+        if all(key in row and row[key] == shared[key] for row in rows)
+    }
+
+
+def _differing(configs: Sequence[Row]) -> list[str]:
+    """Keys that tell the configs apart, in the order of `order`.
+
+    A key that is missing because the member is another one (bptt has no alpha_i) is no difference by itself.
+    """
+    order = ("task", "model", "trainer", "optimizer", "dtype", "train")
+    keys = []
+    for key in dict.fromkeys(key for config in configs for key in config):
+        member, _, last = key.partition(".")
+        seen: dict[Any, set[str]] = {}  # the values among configs of one rule, then of all
+        for config in configs:
+            seen.setdefault(config.get(f"{member}.rule"), set()).add(repr(config[key]) if key in config else "missing")
+        if last == "rule":
+            by_name: dict[str, set[str]] = {}
+            for config in configs:
+                by_name.setdefault(str(config.get(f"{member}.name")), set()).add(str(config.get(key)))
+            differs = any(len(rules) > 1 for rules in by_name.values())  # else the name says it
+        else:
+            differs = any(len(values) > 1 for values in seen.values())
+            differs = differs or len(set().union(*seen.values()) - {"missing"}) > 1
+        if differs:
+            keys.append(key)
+    return sorted(keys, key=lambda key: [*order, key.partition(".")[0]].index(key.partition(".")[0]))
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    if value is None:
+        return (0, 0.0, "")
+    if isinstance(value, (int, float)):
+        return (1, float(value), "")
+    return (2, 0.0, show(value))

@@ -1,0 +1,229 @@
+"""A published table rebuilt from recorded runs: ours beside published, cell by cell."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tprnn.papers import published
+from tprnn.papers.recipes import Recipe, RecipeCell, names, recipe
+from tprnn.report.scores import Answer, Records, Score, answer, load, median
+from tprnn.report.tables import render
+
+NONE = "–"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def _score(plan: Recipe, score: Score) -> str:
+    if plan.metric == "t_max":
+        return f"{'≥ ' if score.bound else ''}{_number(score.value)}" if score.value else f"< {plan.start}"
+    return f"{'> ' if score.bound else ''}{_number(score.value)}"
+
+
+def ours(plan: Recipe, found: Answer | None) -> str:
+    """`median [least–most]` over seeds. "≥ 100": no failure on record; "> 20,000": not solved when it was stopped."""
+    if found is None:
+        return NONE
+    middle, least, most = (_score(plan, score) for score in (median(found.scores), found.scores[0], found.scores[-1]))
+    return middle if least == most else f"{middle} [{least}–{most}]"
+
+
+def verdict(plan: Recipe, cell: RecipeCell, found: Answer | None) -> str:
+    """`reached`, `below` or `not run`, with the reason where the budget decided; "–" for a control.
+
+    t_max: the median climb against the published length. Iterations: solved within the paper's limit or not; where
+    the paper did not solve it, not to solve it within the same limit is as good.
+    """
+    if found is None:
+        return "not run"
+    if cell.published is None:
+        return NONE
+    limit = plan.budgets["paper"].max_iterations
+    middle = median(found.scores)
+    goal = cell.published.value
+    cut = not middle.definite and middle.spent < limit  # more iterations might have solved it
+    below = f"below at {_number(middle.spent)} iterations" if cut else "below"
+    if plan.metric == "t_max":
+        if goal is None or middle.value >= goal:
+            return "reached"
+        return f"not run to T = {_number(goal)}" if middle.bound else below
+    if not middle.bound:
+        within = "reached" if middle.value <= limit else "below"
+        return within if goal is not None else "reached (not solved in the paper)"
+    if goal is None:
+        return f"not run to {limit:,} iterations" if cut else "reached (not solved either)"
+    return f"not run to {_number(goal)} iterations" if cut and middle.spent < goal else below
+
+
+def _published(cell: RecipeCell) -> str:
+    if cell.published is None:
+        return NONE
+    shown = "not solved" if cell.published.value is None else cell.published.printed or _number(cell.published.value)
+    return f"{shown} (uncertain)" if cell.published.uncertain else shown
+
+
+def _ratio(cell: RecipeCell, found: Answer | None) -> str:
+    goal = cell.published.value if cell.published else None
+    middle = median(found.scores) if found else None
+    return NONE if not goal or middle is None or middle.bound else f"{middle.value / goal:.2g}"
+
+
+def _budget(cell: RecipeCell, found: Answer | None) -> str:
+    """The lengths and iterations that were really used."""
+    if found is None:
+        return NONE
+    limits = sorted({record.max_iterations for record in found.records})
+    iterations = " to ".join(f"{limit:,}" for limit in dict.fromkeys((limits[0], limits[-1])))
+    top = max(record.T for record in found.records)
+    length = f"T = {cell.row.T}" if cell.row.T else f"T ≤ {top}"
+    return f"{length}, {iterations} iterations"
+
+
+def command(plan: Recipe, cell: RecipeCell, found: Answer | None, outputs: str = "outputs") -> str:
+    """The command that runs the cell anew with the budget that was used; for a cell not run, laptop where it has it."""
+    words = ["tprnn", "reproduce", plan.name, f"rows={cell.row.key}", f"columns={cell.column.key}"]
+    if found is None:
+        fits = [name for name in ("laptop", "paper") if len(plan.lengths(cell, plan.budgets[name]))]
+        words.append(f"budget={fits[0]}")
+    else:
+        most = max(record.max_iterations for record in found.records)
+        top = max(record.T for record in found.records)
+        fit = [
+            budget
+            for budget in plan.budgets.values()
+            if budget.max_iterations == most and top in plan.lengths(cell, budget)
+        ]
+        budget = fit[0] if fit else plan.budgets["paper"]
+        words.append(f"budget={budget.name}")
+        seeds = list(found.seeds)
+        if tuple(seeds) != budget.seeds:
+            counted = seeds == list(range(len(seeds)))
+            words.append(f"seeds={len(seeds)}" if counted else f"seeds=[{','.join(map(str, seeds))}]")
+        if cell.row.T is None and top != plan.lengths(cell, budget)[-1] and any(score.bound for score in found.scores):
+            words.append(f"T_max={top}")
+        if most != budget.max_iterations:
+            words.append(f"max_iterations={most}")
+    if outputs != "outputs":
+        words.append(f"outputs={outputs}")
+    return shlex.join(words)
+
+
+# ---- tables
+
+
+def cells(plan: Recipe, records: Records, outputs: str = "outputs") -> list[dict[str, Any]]:
+    """One row for each cell of a recipe."""
+    rows = []
+    for cell in plan.cells:
+        found = answer(plan, cell, records)
+        row = {
+            "task": cell.row.task,
+            "T": cell.row.T,
+            "column": cell.column.label,
+            "published": _published(cell),
+            "ours": ours(plan, found),
+            "ratio": _ratio(cell, found),
+            "seeds": len(found.seeds) if found else 0,
+            "budget": _budget(cell, found),
+            "verdict": verdict(plan, cell, found),
+            "parameters": found.parameters if found else " ".join(f"{k}={v:g}" for k, v in cell.params.items()),
+            "command": command(plan, cell, found, outputs),
+        }
+        if plan.metric == "t_max":
+            del row["ratio"], row["T"]
+        if all(other.published is None for other in plan.cells):
+            row = {key: value for key, value in row.items() if key not in ("published", "ratio", "verdict")}
+        rows.append(row)
+    return rows
+
+
+def _overview(plan: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Tasks down, columns across: `ours (published)`."""
+    table: dict[str, dict[str, str]] = {}
+    for cell, row in zip(plan.cells, rows, strict=True):
+        line = table.setdefault(cell.row.key, {"task": cell.row.task} | ({"T": str(cell.row.T)} if cell.row.T else {}))
+        line[cell.column.label] = row["ours"] if cell.published is None else f"{row['ours']} ({row['published']})"
+    return list(table.values())
+
+
+LEGEND = {
+    "t_max": "Ours: the largest T of an unbroken climb (T = {start}, {next}, ...), median [least–most] over seeds; "
+    "≥ marks a climb that the budget ended, not a failure.",
+    "iterations_to_solve": "Ours: iterations to solve, median [least–most] over seeds; "
+    "> marks a run that was not solved when it was stopped.",
+}
+
+
+def paper_report(outputs: str | Path, paper: str, fmt: str = "md") -> str:
+    """The table `paper` ("manchev2020/table1") from the runs in `outputs`, as md, latex or csv.
+
+    A paper alone ("manchev2020") lists its tables. Raises UserError for an unknown paper, table or format.
+    """
+    if "/" not in paper:
+        return _text(_tables(paper), fmt)
+    plan = recipe(paper)
+    records, damaged = load(outputs)
+    rows = cells(plan, records, str(outputs))
+    if fmt != "md":
+        return _text(rows, fmt)
+    notes = [
+        f"{_source(plan)}{LEGEND[plan.metric].format(start=plan.start, next=plan.start + plan.step)}",
+        *plan.notes,
+        *(
+            f"{c.row.task}, {c.column.label}: {c.published.note}"
+            for c in plan.cells
+            if c.published and c.published.uncertain
+        ),
+        *(f"Left out: {error}" for error in damaged),
+    ]
+    return "\n\n".join(
+        [
+            f"**{plan.name}: {plan.title}**",
+            _text(_overview(plan, rows), "md"),
+            "Cell by cell:",
+            _text(rows, "md"),
+            "\n".join(f"- {note}" for note in notes),
+        ]
+    )
+
+
+def _source(plan: Recipe) -> str:
+    """Where the published numbers stand; empty for a table of ours alone."""
+    cell = next((cell.published for cell in plan.cells if cell.published), None)
+    if cell is None:
+        return ""
+    paper = published.paper(plan.name.partition("/")[0])
+    return (
+        f"Published, in brackets: {' and '.join(paper.authors)}, {paper.title} ({paper.year}). "
+        "A column without is a control of ours. "
+    )
+
+
+def _tables(paper: str) -> list[dict[str, Any]]:
+    """What is known of a paper's tables, ours (without published cells) included. Raises UserError."""
+    tables = published.paper(paper).tables
+    rebuilt = [name.partition("/")[2] for name in names() if name.startswith(f"{paper}/")]
+    return [
+        {
+            "table": f"{paper}/{key}",
+            "published cells": len(tables[key].cells) if key in tables else 0,
+            "what it shows": tables[key].caption if key in tables else recipe(f"{paper}/{key}").title,
+            "command": f"tprnn reproduce {paper}/{key}" if key in rebuilt else NONE,
+        }
+        for key in [*tables, *(key for key in rebuilt if key not in tables)]
+    ]
+
+
+def _text(rows: Sequence[Mapping[str, Any]], fmt: str) -> str:
+    header = list(rows[0])
+    numeric = [key in ("T", "published", "published cells", "ours", "ratio", "seeds") for key in header]
+    text = render(header, [[row.get(key) for key in header] for row in rows], fmt, numeric)
+    if fmt == "latex":
+        for sign, word in (("≥", "$\\geq$"), ("≤", "$\\leq$"), ("α", "$\\alpha$")):
+            text = text.replace(sign, word)
+    return text

@@ -1,0 +1,221 @@
+"""A tidy table of any set of runs: one line per group of runs that differ in their seed only."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from tprnn.errors import UserError, nearest
+from tprnn.report.frame import Group, Row, common, group_rows, show
+
+FORMATS = ("md", "latex", "csv")
+UNFINISHED = {
+    "interrupted": "stopped by a signal; it goes on when it is started again",
+    "failed": "ended by an error, which its failure.txt tells",
+    "running": "a process works on it now",
+    "started": "broken off; it goes on when it is started again",
+}
+BOUND_NOTE = "A run that was not solved counts as longer than any that was; > marks a number that rests on such a run."
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and range over the seeds of a group; a bound says that the true number is larger."""
+
+    median: float
+    low: float
+    high: float
+    median_is_bound: bool = False
+    low_is_bound: bool = False
+    high_is_bound: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came out of one group. Shares are 0..1, seconds wall-clock; None where no run has finished."""
+
+    group: Group
+    seeds: int
+    solved: int
+    iterations: Spread | None
+    accuracy: Spread | None
+    seconds: float | None
+    unfinished: dict[str, int]
+
+
+def summarise(group: Group) -> Summary:
+    """Count and summarise one group; only finished runs (solved, not solved, diverged) enter the numbers."""
+    finished = group.finished
+    accuracy = sorted(share for row in finished if (share := row["accuracy"]) is not None and not math.isnan(share))
+    seconds = [row["seconds"] for row in finished if row["seconds"] is not None]
+    counts = {status: sum(row["status"] == status for row in group.rows) for status in UNFINISHED}
+    return Summary(
+        group=group,
+        seeds=len(finished),
+        solved=sum(row["status"] == "solved" for row in finished),
+        iterations=iterations_to_solve(finished),
+        accuracy=Spread(median(accuracy), accuracy[0], accuracy[-1]) if accuracy else None,
+        seconds=median(seconds) if seconds else None,
+        unfinished={status: count for status, count in counts.items() if count},
+    )
+
+
+def iterations_to_solve(finished: Sequence[Row]) -> Spread | None:
+    """Median and range of the iterations to a solution, where a run that found none counts as longer than any that did.
+
+    Leaving such runs out would make a rule look quicker the more often it fails.
+    """
+    counted = [row for row in finished if row["iterations"] is not None]
+    ranked = sorted((row["status"] != "solved", row["iterations"]) for row in counted)
+    if not ranked:
+        return None
+    low, high = ranked[(len(ranked) - 1) // 2], ranked[len(ranked) // 2]
+    # between a solved run and one that was not, all that is known of the mean of the two is that it is no less
+    middle = low if high[0] else (False, (low[1] + high[1]) / 2)
+    return Spread(middle[1], ranked[0][1], ranked[-1][1], high[0], ranked[0][0], ranked[-1][0])
+
+
+# ---- as text
+
+
+def render(header: Sequence[str], body: Sequence[Sequence[object]], fmt: str, numeric: Sequence[bool] = ()) -> str:
+    """A table of any cells as markdown, LaTeX (booktabs) or CSV, without a line break at its end.
+
+    `numeric` tells which columns stand at the right; all others, and those left out, at the left.
+    Raises UserError for an unknown format.
+    """
+    if fmt not in FORMATS:
+        raise UserError(f"--format: no format '{fmt}'; {nearest(fmt, FORMATS)}")
+    cells = [["" if cell is None else str(cell) for cell in line] for line in (header, *body)]
+    right = [*numeric, *[False] * len(header)][: len(header)]
+    if fmt == "csv":
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(cells)
+        return out.getvalue().rstrip("\n")
+    if fmt == "latex":
+        return _latex(cells, right)
+    from tabulate import tabulate
+
+    safe = [[cell.replace("|", "\\|") for cell in line] for line in cells]
+    align = ["right" if flag else "left" for flag in right]
+    return str(tabulate(safe[1:], safe[0], tablefmt="pipe", disable_numparse=True, colalign=align if body else None))
+
+
+_SYMBOLS = {"α": "alpha", "γ": "gamma", "ε": "epsilon", "λ": "lambda", "ρ": "rho", "Ω": "Omega"}
+_SYMBOLS |= {"≥": "geq", "≤": "leq", "×": "times", "±": "pm", "…": "ldots"}
+_LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "–": "--",
+    **{symbol: f"$\\{name}$" for symbol, name in _SYMBOLS.items()},  # letters that pdflatex has in formulas only
+}
+
+
+def _latex(cells: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    escaped = [["".join(_LATEX.get(character, character) for character in cell) for cell in line] for line in cells]
+    # braces: a line that begins with [ would be read as the length that the \\ before it may take
+    lines = [" & ".join("{" + cell + "}" if cell.startswith("[") else cell for cell in line) for line in escaped]
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            "\\begin{tabular}{" + "".join("r" if flag else "l" for flag in right) + "}",
+            "\\toprule",
+            f"{lines[0]} \\\\",
+            "\\midrule",
+            *(f"{line} \\\\" for line in lines[1:]),
+            "\\bottomrule",
+            "\\end{tabular}",
+        ]
+    )
+
+
+def make_table(rows: Sequence[Row], fmt: str = "md") -> str:
+    """The table of `rows`, one line per group: for people as markdown or LaTeX, with every number in full as CSV.
+
+    Raises UserError for an unknown format.
+    """
+    summaries = [summarise(group) for group in group_rows(rows)]
+    labels = list(summaries[0].group.labels) if summaries else []
+    numeric = [all(isinstance(s.group.labels[label], (int, float, type(None))) for s in summaries) for label in labels]
+    if fmt == "csv":
+        return render([*labels, *CSV_COLUMNS], [_full(summary) for summary in summaries], fmt)
+    unfinished = any(summary.unfinished for summary in summaries)
+    header = [*labels, "seeds", "solved", "iterations", "accuracy (%)", "seconds", *["unfinished"] * unfinished]
+    body = [_short(summary)[: len(header)] for summary in summaries]
+    table = render(header, body, fmt, [*numeric, True, True, True, True, True])
+    before, after = _caption(summaries, rows), " ".join(_notes(summaries))
+    if fmt == "latex":
+        return "\n".join([f"% {before}", *([f"% {after}"] if after else []), table])
+    return "\n\n".join(part for part in (before, table, after) if part)
+
+
+def _caption(summaries: Sequence[Summary], rows: Sequence[Row]) -> str:
+    shared = ", ".join(f"{name} = {show(value)}" for name, value in common(rows).items())
+    runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+    groups = "" if len(summaries) == 1 else f" in {len(summaries)} groups"
+    return f"{runs}{groups}" + (f"; all with {shared}." if shared else ".")
+
+
+def _notes(summaries: Sequence[Summary]) -> list[str]:
+    """Footnotes for what the table shows."""
+    notes = ["Median [least–most] over seeds."] if any(summary.seeds > 1 for summary in summaries) else []
+    if any(summary.iterations and summary.iterations.high_is_bound for summary in summaries):
+        notes.append(BOUND_NOTE)
+    seen = [status for status in UNFINISHED if any(status in summary.unfinished for summary in summaries)]
+    if seen:
+        told = "; ".join(f"{status}: {UNFINISHED[status]}" for status in seen)
+        notes.append(f"Unfinished runs are in no number ({told}).")
+    return notes
+
+
+def _short(summary: Summary) -> list[str]:
+    """One line for people."""
+    cells = ["–" if value is None else show(value) for value in summary.group.labels.values()]
+    return [
+        *cells,
+        str(summary.seeds),
+        f"{summary.solved}/{summary.seeds}",
+        _spread(summary.iterations, lambda count: str(int(count)) if count == int(count) else str(count)),
+        _spread(summary.accuracy, lambda share: f"{100 * share:.2f}"),
+        "–" if summary.seconds is None else _seconds(summary.seconds),
+        ", ".join(f"{count} {status}" for status, count in summary.unfinished.items()) or "–",
+    ]
+
+
+def _spread(spread: Spread | None, number: Callable[[float], str]) -> str:
+    if spread is None:
+        return "–"
+    middle = ">" * spread.median_is_bound + number(spread.median)
+    low = ">" * spread.low_is_bound + number(spread.low)
+    high = ">" * spread.high_is_bound + number(spread.high)
+    return middle if low == high == middle else f"{middle} [{low}–{high}]"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f}" if seconds >= 100 else f"{seconds:.3g}"
+
+
+CSV_COLUMNS = (
+    *("seeds", "solved", "iterations_median", "iterations_min", "iterations_max", "iterations_median_is_bound"),
+    *("accuracy_median", "accuracy_min", "accuracy_max", "seconds_median", *UNFINISHED),
+)
+
+
+def _full(summary: Summary) -> list[object]:
+    """One line of `CSV_COLUMNS`; shares stay 0..1. Where the median is a bound, the true one is larger."""
+    count, share = summary.iterations, summary.accuracy
+    return [
+        *(None if value is None else show(value) for value in summary.group.labels.values()),
+        *(summary.seeds, summary.solved),
+        *((count.median, count.low, count.high, show(count.median_is_bound)) if count else [None] * 4),
+        *((share.median, share.low, share.high) if share else [None] * 3),
+        summary.seconds,
+        *(summary.unfinished.get(status, 0) for status in UNFINISHED),
+    ]

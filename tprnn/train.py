@@ -1,0 +1,181 @@
+"""`tprnn train`: Hydra composes, `run_all` trains; one run, or with -m all points of a grid."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from tprnn import compose
+from tprnn.config import RunSpec
+from tprnn.errors import UserError
+from tprnn.listing import members
+from tprnn.overrides import as_override, open_keys
+
+if TYPE_CHECKING:
+    from tprnn.engine.runs import Outcome
+
+PROGRAM = "tprnn train"
+
+
+class RunFailed(Exception):
+    """A run of a sweep failed; what and why stands in its folder and has been printed."""
+
+
+class _Past(BaseException):
+    """Carries an error past Hydra, which would print a line of its own for an Exception of a single run."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def job_value(outcome: Outcome) -> float | None:
+    """What a job returns to Hydra: its accuracy (for optimising sweepers). Raises RunFailed for a failed run."""
+    from tprnn.protocols.many import exit_code
+
+    if exit_code([outcome]):
+        raise RunFailed(f"{outcome.spec.folder_name}: {outcome.error or outcome.status}")
+    return None if outcome.result is None else outcome.result.get("accuracy")
+
+
+def train_one(config: DictConfig) -> float | None:
+    """Hydra's task function: train one composed run. Raises UserError, RunFailed."""
+    single = HydraConfig.get().mode != RunMode.MULTIRUN
+    try:
+        container = compose.plain(config)
+        if single:
+            compose.refuse_grid(container)
+        spec = RunSpec.from_config(container)
+
+        from tprnn.protocols.many import run_all
+
+        return job_value(run_all([spec])[0])
+    except (UserError, RunFailed) as error:
+        if single:
+            raise _Past(error) from error
+        raise
+
+
+def main(argv: Sequence[str], program: str = PROGRAM) -> int:
+    """Run `tprnn train` with Hydra's flags and overrides; the exit code. Raises UserError."""
+    flags, overrides, args = read_arguments(argv)
+    if args.help:
+        overrides = with_examples(overrides)
+    compose.register_plugins()
+    decorated = hydra.main(
+        config_path=f"pkg://{compose.CONFIG_MODULE}", config_name=compose.CONFIG_NAME, **compose.version_base()
+    )(train_one)
+    try:
+        with _command_line([program, *flags, *overrides]), _terminable():
+            decorated()
+    except _Past as past:
+        if isinstance(past.error, UserError):
+            raise past.error from None
+        return 1
+    except RunFailed:
+        return 1
+    except UserError:
+        raise
+    except Exception as error:
+        fixed = [] if args.config_dir is None else [search_path(args.config_dir)]
+        found = compose.explain(error, overrides, multirun=args.multirun, fixed=fixed)
+        if found is None:
+            raise
+        raise found from error
+    return 0
+
+
+def read_arguments(argv: Sequence[str]) -> tuple[list[str], list[str], argparse.Namespace]:
+    """Hydra's flags, the override lines, and the flags parsed; flags may stand anywhere. Raises UserError."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            args = get_args_parser().parse_intermixed_args(argv)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise UserError(said.getvalue().strip().rpartition("error: ")[2]) from None
+    if args.experimental_rerun is not None:
+        raise UserError("--experimental-rerun is not supported: its file could run code; give the overrides again")
+    chosen = [
+        name
+        for name, given in [
+            ("--run", args.run),
+            ("--multirun", args.multirun),
+            ("--cfg", args.cfg is not None),
+            ("--info", args.info is not None),
+            ("--shell-completion", args.shell_completion),
+        ]
+        if given
+    ]
+    if len(chosen) > 1:
+        raise UserError(f"{' and '.join(chosen)} exclude each other")
+    if args.resolve and args.cfg is None and not args.help:
+        raise UserError("--resolve needs --cfg job")
+    if args.config_dir is not None and not os.path.isdir(args.config_dir):
+        raise UserError(f"--config-dir: no folder '{args.config_dir}'")
+    flags, rest = [], list(args.overrides)
+    for word in argv:
+        if rest and word == rest[0]:
+            rest.pop(0)
+        else:
+            flags.append(word)
+    return flags, open_keys(args.overrides), args
+
+
+def search_path(folder: str) -> str:
+    """The override line that adds a folder of YAMLs, as --config-dir does."""
+    return f"hydra.searchpath=[{as_override('file://' + os.path.abspath(folder))}]"
+
+
+def with_examples(overrides: Sequence[str]) -> list[str]:
+    """Lines with the task and the trainer that --help shows where none is chosen yet."""
+    lines = list(overrides)
+    for kind in ("task", "trainer"):
+        if not any(line.startswith(f"{kind}=") for line in lines):
+            lines.append(f"{kind}={members(kind)[0][0]}")
+    return lines
+
+
+@contextlib.contextmanager
+def _command_line(words: Sequence[str]) -> Iterator[None]:
+    """What hydra.main reads: sys.argv, and the wish that errors reach us as they are."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = list(words), "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the command like Ctrl-C, so that a launcher's worker processes end with it."""
+
+    def stop(signum: int, frame: FrameType | None) -> Any:
+        from tprnn.engine.signals import Interrupted
+
+        raise Interrupted(signum)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
