@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+
 from tprnn.config import RunSpec, set_dotted
 
 torch.set_num_threads(1)
 CONF = Path(__file__).parent.parent / "conf"
-MEMBERS = {kind: sorted(p.stem for p in (CONF / kind).glob("*.yaml")) for kind in ("task", "model", "trainer", "optimizer")}
+MEMBERS = {
+    kind: sorted(p.stem for p in (CONF / kind).glob("*.yaml")) for kind in ("task", "model", "trainer", "optimizer")
+}
 
 
 def raw_config(**choices: str) -> dict[str, Any]:
@@ -21,7 +24,13 @@ def raw_config(**choices: str) -> dict[str, Any]:
     config = yaml.safe_load((CONF / "config.yaml").read_text())
     for key in ("defaults", "hydra"):
         config.pop(key)
-    picks = {"task": "temporal_order", "model": "srn", "trainer": "bptt", "optimizer": "nesterov", "probe": "none"} | choices
+    picks = {
+        "task": "temporal_order",
+        "model": "srn",
+        "trainer": "bptt",
+        "optimizer": "nesterov",
+        "probe": "none",
+    } | choices
     config |= {kind: yaml.safe_load((CONF / kind / f"{name}.yaml").read_text()) for kind, name in picks.items()}
     return config | {"workers": 1, "quiet": True, "checkpoint_seconds": 0.0}
 

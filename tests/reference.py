@@ -1,4 +1,4 @@
-"""The rules once more, slowly: plain formulas on one run, derivatives by autograd. What the hand-derived code is held to."""
+"""The rules once more, slowly: plain formulas on one run, derivatives by autograd."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
 from tprnn.core.streams import Stream, normals
 from tprnn.engine.slab import Slab
 from tprnn.optimizers.base import Optimizer
@@ -40,7 +41,7 @@ def recorded_gradients(slab: Slab, batch: Batch, position: int = 0) -> dict[str,
         names.extend(gradients)
         plain(state, gradients, alpha, active)
 
-    trainer.update = named  # type: ignore[method-assign]
+    trainer.update = named
     slab.state.slots = {name: {} for name in slab.state.params}
     trainer.step(slab.state, batch, position)
     return dict(zip(names, recorder.seen, strict=True))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
 import tprnn
 from tprnn import cli
 from tprnn.engine.signals import Interrupted
@@ -35,7 +36,9 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return capsys.readouterr().out.split()
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["report", "--help"], ["plot", "--help"], ["list"], ["--version"]], ids=str)
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["report", "--help"], ["plot", "--help"], ["list"], ["--version"]], ids=str
+)
 def test_light_commands_import_neither_torch_nor_pandas_nor_hydra(argv: list[str]) -> None:
     code = (
         "import sys\nfrom tprnn.cli import main\n"
@@ -92,8 +95,13 @@ def test_other_commands_get_their_arguments_as_they_are(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(UserError("bad\n  thing"), 2), (KeyboardInterrupt(), 130), (Interrupted(signal.SIGINT), 130)]
-    + [(Interrupted(signal.SIGTERM), 143), (None, 1)],
+    [
+        (UserError("bad\n  thing"), 2),
+        (KeyboardInterrupt(), 130),
+        (Interrupted(signal.SIGINT), 130),
+        (Interrupted(signal.SIGTERM), 143),
+        (None, 1),
+    ],
     ids=repr,
 )
 def test_what_ends_a_command_becomes_its_exit_code(
@@ -161,7 +169,10 @@ def test_list_refuses_an_unknown_kind(capsys: pytest.CaptureFixture[str]) -> Non
         ("tprnn re", {"reproduce", "report"}),
         ("tprnn train ", {"task=", "trainer=", "seed=", "train."}),
         ("tprnn train trainer=", {"trainer=bptt", "trainer=tptt", "trainer=tptt_hx"}),
-        ("tprnn train -m task=adding trainer=tptt trainer.al", {"trainer.alpha_i=", "trainer.alpha_f=", "trainer.alpha_g="}),
+        (
+            "tprnn train -m task=adding trainer=tptt trainer.al",
+            {"trainer.alpha_i=", "trainer.alpha_f=", "trainer.alpha_g="},
+        ),
         ("tprnn train train.max_i", {"train.max_iterations="}),
         ("tprnn train task=adding --qu", {"--quiet"}),
         ("tprnn depth grid=", {"grid=none", "grid=wide", "grid=manchev2020"}),

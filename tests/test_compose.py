@@ -9,6 +9,7 @@ from typing import Any
 
 import hydra
 import pytest
+
 from tprnn import compose
 from tprnn.errors import UserError
 from tprnn.overrides import as_override, open_keys

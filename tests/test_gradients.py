@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import MEMBERS, make_spec
 from reference import bptt_gradients, recorded_gradients, tptt_gradients
+
 from tprnn.engine.slab import Slab
 from tprnn.tasks.base import Batch
 
@@ -72,7 +73,9 @@ TPTT_VARIANTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("task", ["temporal_order", "adding", "random_permutation"])
-@pytest.mark.parametrize("variant", TPTT_VARIANTS, ids=lambda v: ",".join(f"{k.split('.')[1]}={x}" for k, x in v.items()) or "plain")
+@pytest.mark.parametrize(
+    "variant", TPTT_VARIANTS, ids=lambda v: ",".join(f"{k.split('.')[1]}={x}" for k, x in v.items()) or "plain"
+)
 def test_tptt_follows_its_equations(task: str, variant: dict[str, Any]) -> None:
     slab = slab_of(changes=variant | {"trainer.alpha_i": 3.0}, task=task, trainer="tptt")
     perturb(slab)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import make_spec
 from reference import recorded_gradients
+
 from tprnn.engine.slab import Slab
 from tprnn.tasks.base import Batch
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import MEMBERS, make_spec
 from reference import recorded_gradients
+
 from tprnn.core.activations import ACTIVATIONS
 from tprnn.engine.slab import Slab
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import MEMBERS, make_spec
 from torch import Tensor
+
 from tprnn.config import member_class
 from tprnn.optimizers.base import Optimizer, like, per_run
 

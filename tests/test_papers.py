@@ -378,7 +378,7 @@ def test_unknown_papers_and_formats_are_one_clear_line(outputs: Path, paper: str
 def test_damaged_runs_are_named_and_the_others_still_reported(record: Record, outputs: Path) -> None:
     climb(record, the(*BPTT), seed=0, top=70, fails=True)
     record(the(*BPTT), "solved", seed=1, T=10)
-    (broken,) = [path for path in (outputs / "runs").glob("*-s1-*")]
+    (broken,) = (outputs / "runs").glob("*-s1-*")
     (broken / "result.json").write_text("{")
     assert row_of(outputs, the(*BPTT))["ours"] == "70"
     assert broken.name in paper_report(outputs, BPTT[0], "md")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import MEMBERS, make_spec
+
 from tprnn.config import RunSpec
 from tprnn.engine.slab import Slab
 from tprnn.trainers.base import State

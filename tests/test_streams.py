@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from tprnn.core.init import INITIALISATIONS, orthogonal
 from tprnn.core.streams import Stream, below, normal, normals, philox, uniform
 
@@ -84,5 +85,8 @@ def test_initialisations_are_what_their_names_say() -> None:
 
 
 def test_a_runs_normals_do_not_depend_on_its_neighbours() -> None:
-    both, one = normals(Stream([8, 9], "x"), 3, (4, 5), torch.float32), normals(Stream([9], "x"), 3, (4, 5), torch.float32)
+    both, one = (
+        normals(Stream([8, 9], "x"), 3, (4, 5), torch.float32),
+        normals(Stream([9], "x"), 3, (4, 5), torch.float32),
+    )
     assert torch.equal(both[1], one[0])

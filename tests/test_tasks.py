@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import MEMBERS, make_spec
 from torch import Tensor
+
 from tprnn.core.streams import Stream
 from tprnn.errors import UserError
 from tprnn.tasks.base import Batch, Task

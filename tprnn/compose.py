@@ -94,7 +94,7 @@ def explain(
     error: Exception, overrides: Sequence[str], *, multirun: bool, fixed: Sequence[str] = ()
 ) -> UserError | None:
     """What is wrong with override lines that Hydra refused with `error`; None where nothing is (a bug of ours)."""
-    composer = Composer(config_loader(), fixed=[*fixed, *filter(is_hydra_line, overrides)])
+    composer = _composer((*fixed, *filter(is_hydra_line, overrides)))
     lines = [line for line in overrides if not is_hydra_line(line)]
     try:
         if multirun:

@@ -95,7 +95,7 @@ class ExecutionSettings:
 
 
 @cache
-def member_class(kind: str, rule: str) -> type:
+def member_class(kind: str, rule: str) -> Any:
     """The class that implements `rule`: the one class with `Settings` defined in tprnn/<kind>s/<rule>.py.
 
     Raises UserError for an unknown name.

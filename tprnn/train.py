@@ -22,7 +22,7 @@ from tprnn import compose
 from tprnn.config import RunSpec
 from tprnn.errors import UserError
 from tprnn.listing import members
-from tprnn.overrides import as_override, open_keys
+from tprnn.overrides import as_override, is_hydra_line, open_keys
 
 if TYPE_CHECKING:
     from tprnn.engine.runs import Outcome
@@ -74,6 +74,8 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> int:
     flags, overrides, args = read_arguments(argv)
     if args.help:
         overrides = with_examples(overrides)
+    if args.hydra_help:  # is about Hydra alone and knows no other keys
+        overrides = [line for line in overrides if is_hydra_line(line)]
     compose.register_plugins()
     decorated = hydra.main(
         config_path=f"pkg://{compose.CONFIG_MODULE}", config_name=compose.CONFIG_NAME, **compose.version_base()

@@ -52,7 +52,7 @@ class Sigmoid:
         torch.addcmul(s.new_full((), 0.5), s, s, value=-0.5, out=out)
 
     def displacement(self, s: Tensor, half_slope: Tensor, u: Tensor, out: Tensor) -> Tensor:
-        """sigma(a) = (1 + s)/2, so sigma(a + u) - sigma(a) = (1 - s^2)/2 / (1/tau + s), tau = tanh(u/2). Overwrites u."""
+        """sigma(a + u) - sigma(a) = (1 - s^2)/2 / (1/tau + s), tau = tanh(u/2); from sigma(a) = (1 + s)/2."""
         return torch.div(half_slope, torch.addcdiv(s, _one(u), u.mul_(0.5).tanh_(), out=u), out=out)
 
 

@@ -83,7 +83,8 @@ class Group:
                 "validated": check.validated,
                 "seconds": round(progress.seconds, 3),
             }
-            row |= {f"rho_{name}": values[i] for name, values in radii.items() if values[i] == values[i]}
+            if run.spec.probe.spectral_radius:
+                row |= {f"rho_{name}": values[i] for name, values in radii.items()}
             row |= {f"norm_{name}": values[i] for name, values in probed.items()}
             run.folder.append_metrics([row])
             emit("check", run.spec, row)

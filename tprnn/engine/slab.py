@@ -7,6 +7,7 @@ states of one run just fit the cache and a larger slab is slower (docs/performan
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,8 +74,8 @@ class Slab:
     def validate(self, check: int, full: bool) -> tuple[Tensor, Tensor]:
         """Mistakes and sequences looked at, [R] each, in the validation set of check number `check`.
 
-        A run's set is looked at in chunks of 1000 until the first chunk with a mistake (it cannot count as solved then),
-        or to its end where `full`.
+        A run's set is looked at in chunks of 1000 until the first chunk with a mistake (it cannot count as solved
+        then), or to its end where `full`.
         """
         R = len(self.specs)
         size = self.train.validation_size
@@ -120,5 +121,5 @@ class Slab:
         return found
 
 
-def _member(spec: RunSpec, kind: str) -> type:
+def _member(spec: RunSpec, kind: str) -> Any:
     return member_class(kind, spec.config[kind]["rule"])

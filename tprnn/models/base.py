@@ -70,8 +70,8 @@ class Model(ABC):
     H: int
     """Hidden units."""
     activation: Activation
-    init_recurrent: Initialisation
-    init_other: Initialisation
+    starts: tuple[Initialisation, Initialisation]
+    """How square hidden matrices start, and how all other matrices do."""
 
     def __init__(self, task: Task, dtype: torch.dtype, device: str | torch.device) -> None:
         self.inputs, self.outputs, self.readout_kind = task.inputs, task.outputs, task.readout
@@ -87,11 +87,11 @@ class Model(ABC):
         return {name: self.init_one(seeds, name, shape) for name, shape in self.shapes().items()}
 
     def init_one(self, seeds: Sequence[int], name: str, shape: tuple[int, ...]) -> Tensor:
-        """One parameter: vectors 0, square hidden matrices (..hh) by one initialisation, the rest by the other."""
+        """One parameter: vectors 0, matrices by `starts`."""
         if len(shape) == 1:
             return torch.zeros(len(seeds), *shape, dtype=self.dtype, device=self.device)
-        fill = self.init_recurrent if name.endswith("hh") else self.init_other
-        return fill(Stream(seeds, f"init/{name}", self.device), *shape, self.dtype)
+        start = self.starts[not name.endswith("hh")]
+        return start(Stream(seeds, f"init/{name}", self.device), shape[0], shape[1], self.dtype)
 
     @abstractmethod
     def forward(self, params: Tensors, batch: Batch) -> States:

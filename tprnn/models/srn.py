@@ -24,7 +24,7 @@ from tprnn.tasks.base import Batch, Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class SRNSettings:
     """conf/model/srn.yaml."""
 
     H: int = setting(low=1)
@@ -35,16 +35,16 @@ class Settings:
 class SRN(Model):
     """One hidden layer of H units."""
 
-    Settings = Settings
+    Settings = SRNSettings
     parameters = ("W_xh", "W_hh", "b_h", "W_hy", "b_y")
     recurrent = ("W_hh",)
     additive = True
 
-    def __init__(self, settings: Settings, task: Task, dtype: torch.dtype, device: str | torch.device) -> None:
+    def __init__(self, settings: SRNSettings, task: Task, dtype: torch.dtype, device: str | torch.device) -> None:
         super().__init__(task, dtype, device)
         self.H = settings.H
         self.activation = ACTIVATIONS[settings.activation]()
-        self.init_recurrent, self.init_other = INITIALISATIONS[settings.init]
+        self.starts = INITIALISATIONS[settings.init]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         I, H, O = self.inputs, self.H, self.outputs

@@ -1,6 +1,6 @@
 """AdaGrad (Duchi, Hazan and Singer 2011), as torch.optim.Adagrad.
 
-    s <- s + g^2;   w <- w - rate g / (sqrt(s) + eps)
+s <- s + g^2;   w <- w - rate g / (sqrt(s) + eps)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tprnn.optimizers.base import Optimizer, like
 
 
 @dataclass(frozen=True)
-class Settings:
+class AdagradSettings:
     """conf/optimizer/adagrad.yaml."""
 
     eps: float = setting(above=0.0, per_run=True)
@@ -24,7 +24,7 @@ class Settings:
 class Adagrad(Optimizer):
     """Rates that fall with the sum of squared gradients."""
 
-    Settings = Settings
+    Settings = AdagradSettings
     slots = ("s",)
     eps: Tensor | float
 

@@ -1,7 +1,7 @@
 """Adam (Kingma and Ba 2015), as torch.optim.Adam.
 
-    m <- b1 m + (1 - b1) g;   s <- b2 s + (1 - b2) g^2
-    w <- w - rate (m / (1 - b1^n)) / (sqrt(s / (1 - b2^n)) + eps),   n = updates so far, this one included
+m <- b1 m + (1 - b1) g;   s <- b2 s + (1 - b2) g^2
+w <- w - rate (m / (1 - b1^n)) / (sqrt(s / (1 - b2^n)) + eps),   n = updates so far, this one included
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tprnn.optimizers.base import Optimizer, like
 
 
 @dataclass(frozen=True)
-class Settings:
+class AdamSettings:
     """conf/optimizer/adam.yaml."""
 
     beta1: float = setting(low=0.0, high=1.0, per_run=True)
@@ -28,7 +28,7 @@ class Settings:
 class Adam(Optimizer):
     """Adaptive moments. The number of updates n is kept per run: a rule may skip runs (random phases)."""
 
-    Settings = Settings
+    Settings = AdamSettings
     slots = ("m", "s", "n")
     beta1: Tensor | float
     beta2: Tensor | float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -25,12 +26,12 @@ def like(value: Tensor | float, w: Tensor) -> Tensor | float:
 class Optimizer(ABC):
     """`Settings` are its YAML keys; `slots` name the tensors it keeps for each parameter."""
 
-    Settings: ClassVar[type]
+    Settings: ClassVar[Any]
     slots: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: list[Any], dtype: torch.dtype, device: str | torch.device) -> None:
-        for name in self.Settings.__dataclass_fields__:
-            setattr(self, name, per_run([getattr(one, name) for one in settings], dtype, device))
+        for entry in dataclasses.fields(self.Settings):
+            setattr(self, entry.name, per_run([getattr(one, entry.name) for one in settings], dtype, device))
 
     def start(self, w: Tensor) -> dict[str, Tensor]:
         """The slots of a parameter w [R, ...] before the first update."""

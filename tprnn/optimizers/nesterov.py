@@ -1,6 +1,6 @@
 """Nesterov's accelerated gradient in the form of manchev2020's released program.
 
-    v <- mu v - rate g;   w <- w + mu v - rate g,   v = 0 at the start
+v <- mu v - rate g;   w <- w + mu v - rate g,   v = 0 at the start
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tprnn.optimizers.base import Optimizer, like
 
 
 @dataclass(frozen=True)
-class Settings:
+class NesterovSettings:
     """conf/optimizer/nesterov.yaml."""
 
     momentum: float = setting(low=0.0, high=1.0, per_run=True)
@@ -24,7 +24,7 @@ class Settings:
 class Nesterov(Optimizer):
     """Momentum that looks ahead."""
 
-    Settings = Settings
+    Settings = NesterovSettings
     slots = ("v",)
     momentum: Tensor | float
 

@@ -1,6 +1,6 @@
 """RMSProp (Tieleman and Hinton 2012), as torch.optim.RMSprop.
 
-    s <- rho s + (1 - rho) g^2;   w <- w - rate g / (sqrt(s) + eps)
+s <- rho s + (1 - rho) g^2;   w <- w - rate g / (sqrt(s) + eps)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tprnn.optimizers.base import Optimizer, like
 
 
 @dataclass(frozen=True)
-class Settings:
+class RMSpropSettings:
     """conf/optimizer/rmsprop.yaml."""
 
     rho: float = setting(low=0.0, high=1.0, per_run=True)
@@ -25,7 +25,7 @@ class Settings:
 class RMSprop(Optimizer):
     """Rates divided by a running root mean square of the gradient."""
 
-    Settings = Settings
+    Settings = RMSpropSettings
     slots = ("s",)
     rho: Tensor | float
     eps: Tensor | float

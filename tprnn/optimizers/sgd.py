@@ -1,6 +1,6 @@
 """Stochastic gradient descent, with classical momentum where it is above 0.
 
-    v <- mu v + g;   w <- w - rate v        (as torch.optim.SGD; mu = 0 gives w - rate g)
+v <- mu v + g;   w <- w - rate v        (as torch.optim.SGD; mu = 0 gives w - rate g)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tprnn.optimizers.base import Optimizer, like
 
 
 @dataclass(frozen=True)
-class Settings:
+class SGDSettings:
     """conf/optimizer/sgd.yaml."""
 
     momentum: float = setting(low=0.0, high=1.0, per_run=True)
@@ -24,7 +24,7 @@ class Settings:
 class SGD(Optimizer):
     """Plain or heavy-ball."""
 
-    Settings = Settings
+    Settings = SGDSettings
     slots = ("v",)
     momentum: Tensor | float
 

@@ -82,21 +82,26 @@ class RecipeCell:
 
     def spec(self, execution: Sequence[str] = ()) -> RunSpec:
         """The run with the cell's own parameters, at its first length, seed 0. Raises UserError."""
-        from tprnn.compose import compose  # imports hydra
+        return _points((*self.overrides, *execution), (), ())[0]
 
-        return compose([*self.overrides, *execution])
-
-    def candidates(self, budget: str | None, execution: Sequence[str] = ()) -> list[RunSpec]:
+    def candidates(self, budget: str | None, execution: Sequence[str] = ()) -> Sequence[RunSpec]:
         """The points whose fastest the cell reports: its own parameters and, where `budget` names a grid, that grid.
 
         None stands for all budgets: every grid that any of them names. Raises UserError.
         """
         named = self.column.grid.values() if budget is None else [self.column.grid.get(budget)]
-        own = self.spec(execution)
-        found = [own]
-        for grid in sorted({name for name in named if name}):
-            found += [own.replace(values) for values in _grid_points(grid, tuple(self.params))]
-        return list({spec.signature: spec for spec in found}.values())
+        grids = sorted({name for name in named if name})
+        return _points((*self.overrides, *execution), tuple(grids), tuple(self.params))
+
+
+@cache  # one table is asked for its points by every command that a process runs on it
+def _points(overrides: tuple[str, ...], grids: tuple[str, ...], params: tuple[str, ...]) -> tuple[RunSpec, ...]:
+    """The run of override lines, and those that differ from it by the points of grids over the trainer's `params`."""
+    from tprnn.compose import compose  # imports hydra
+
+    own = compose(overrides)
+    others = [own.replace(values) for grid in grids for values in _grid_points(grid, params)]
+    return tuple({spec.signature: spec for spec in (own, *others)}.values())
 
 
 @cache

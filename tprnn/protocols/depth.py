@@ -81,7 +81,8 @@ def shown_keys(specs: Sequence[RunSpec]) -> list[str]:
     flat = [flatten(spec.config) for spec in specs]
     first = flat[0]
     differing = [key for key in first if any(other.get(key) != first[key] for other in flat)]
-    return [key for key in first if key in {*rates, *differing} - {"seed", "task.T"}]
+    given = [key for key in rates if first[key] is not None]
+    return [key for key in first if key in {*given, *differing} - {"seed", "task.T"}]
 
 
 def describe(spec: RunSpec, keys: Sequence[str]) -> str:

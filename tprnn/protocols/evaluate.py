@@ -55,7 +55,7 @@ class Network:
         return right / sequences
 
     def on(self, changes: Mapping[str, Any]) -> Network:
-        """The same weights on another task setting, e.g. ``{"task.T": 200}``. Raises UserError where they do not fit."""
+        """The same weights on another setting of the task, e.g. ``{"task.T": 200}``. Raises UserError."""
         other = replace(self, spec=self.spec.replace(changes))
         expected = other._slab.trainer.shapes()
         for name, w in self.params.items():

@@ -131,9 +131,7 @@ def _work(stack: list[RunSpec]) -> list[Outcome]:
     return run_stack(stack, store, _stop, lambda kind, spec, row: _messages.put((kind, spec, row)))
 
 
-def _in_workers(
-    stacks: list[list[RunSpec]], store: Store, stop: SignalFlag, workers: int, emit: Emit
-) -> list[Outcome]:
+def _in_workers(stacks: list[list[RunSpec]], store: Store, stop: SignalFlag, workers: int, emit: Emit) -> list[Outcome]:
     """Train in worker processes, one stack at a time each."""
     context = multiprocessing.get_context("spawn")
     flag, messages = context.Event(), context.Manager().Queue()

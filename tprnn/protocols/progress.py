@@ -100,6 +100,7 @@ class Progress:
 
 def first_line(specs: Sequence[RunSpec], skipped: int) -> str:
     """What is about to be run, in words."""
+
     def values(path: str) -> list[Any]:
         group, key = path.split(".")
         return sorted({spec.config[group].get(key) for spec in specs if spec.config[group].get(key) is not None})

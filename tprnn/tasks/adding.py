@@ -14,20 +14,18 @@ printed ranges hold T/10; the second marker is taken from T/10 + 1 on, so that t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tprnn.config import setting
 from tprnn.core.streams import below, uniform
-from tprnn.tasks.base import Batch, Task, require_length
+from tprnn.tasks.base import Batch, Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class AddingSettings:
     """conf/task/adding.yaml."""
 
     T: int = setting()
@@ -37,18 +35,14 @@ class Settings:
 class Adding(Task):
     """One linear output at the last step."""
 
-    Settings = Settings
+    Settings = AddingSettings
+    shortest = 10  # so that each range holds a position
     inputs, outputs, readout = 2, 1, "linear"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AddingSettings) -> None:
         self.T, self.reading = settings.T, settings.reading
         self.longest = settings.T + settings.T // 10 - 1 if settings.reading == "released" else settings.T
         self.words = self.longest + 3
-
-    @classmethod
-    def check(cls, settings: Mapping[str, Any]) -> None:
-        """T >= 10, so that each range holds a position."""
-        require_length(settings, 10)
 
     def sample(self, words: Tensor) -> Batch:
         steps = self.longest

@@ -74,9 +74,7 @@ class Batch:
 
         inputs, targets = pieces(self.inputs, 1), pieces(self.targets, 1)
         starts = [None] * parts if self.start is None else pieces(self.start, 0)
-        return [
-            replace(self, inputs=i, targets=t, start=s) for i, t, s in zip(inputs, targets, starts, strict=True)
-        ]
+        return [replace(self, inputs=i, targets=t, start=s) for i, t, s in zip(inputs, targets, starts, strict=True)]
 
 
 class Task(ABC):
@@ -93,9 +91,14 @@ class Task(ABC):
     words: int
     """How many random words one sequence is made of."""
 
+    shortest: ClassVar[int] = 1
+    """The smallest T that the task can be made for."""
+
     @classmethod
     def check(cls, settings: Mapping[str, Any]) -> None:
         """Raise UserError where the settings do not make a task (T too short)."""
+        if settings.get("T", cls.shortest) < cls.shortest:
+            raise UserError(f"task.T: {settings['name']} needs at least {cls.shortest} steps, got {settings['T']}")
 
     @abstractmethod
     def sample(self, words: Tensor) -> Batch:
@@ -104,9 +107,3 @@ class Task(ABC):
     @abstractmethod
     def right(self, y: Tensor, targets: Tensor) -> Tensor:
         """[R, B] bool: whether raw outputs y [S, R, B, O] answer a sequence rightly."""
-
-
-def require_length(settings: Mapping[str, Any], shortest: int) -> None:
-    """Raise UserError where task.T is below what the task's positions need."""
-    if settings["T"] < shortest:
-        raise UserError(f"task.T: {settings['name']} needs at least {shortest} steps, got {settings['T']}")

@@ -12,20 +12,18 @@ the answer, so the network reads T - 1. Symbols are 0, 1 and 2..99 (the paper nu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tprnn.config import setting
 from tprnn.core.streams import below
-from tprnn.tasks.base import Batch, Task, require_length
+from tprnn.tasks.base import Batch, Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class RandomPermutationSettings:
     """conf/task/random_permutation.yaml."""
 
     T: int = setting()
@@ -35,16 +33,12 @@ class Settings:
 class RandomPermutation(Task):
     """A hundred classes of which two occur, one softmax output at the last step. Chance is 50 %."""
 
-    Settings = Settings
+    Settings = RandomPermutationSettings
+    shortest = 3  # a distractor and the answer
     inputs, outputs, readout = 100, 100, "softmax"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: RandomPermutationSettings) -> None:
         self.words = settings.T if settings.reading == "released" else settings.T - 1
-
-    @classmethod
-    def check(cls, settings: Mapping[str, Any]) -> None:
-        """T >= 3: a first symbol, a distractor and the answer."""
-        require_length(settings, 3)
 
     def sample(self, words: Tensor) -> Batch:
         first = below(words[..., :1], 2)

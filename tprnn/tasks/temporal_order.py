@@ -10,19 +10,17 @@ paper t_1 in [T/10, 2T/10], t_2 in [4T/10, 5T/10], counted from 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from tprnn.config import setting
 from tprnn.tasks._symbols import positions, sample
-from tprnn.tasks.base import Batch, Task, require_length
+from tprnn.tasks.base import Batch, Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class TemporalOrderSettings:
     """conf/task/temporal_order.yaml."""
 
     T: int = setting()
@@ -32,18 +30,14 @@ class Settings:
 class TemporalOrder(Task):
     """Four classes, one softmax output at the last step. Chance is 25 %."""
 
-    Settings = Settings
+    Settings = TemporalOrderSettings
+    shortest = 10  # so that each range holds a position
     inputs, outputs, readout = 6, 4, "softmax"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TemporalOrderSettings) -> None:
         self.T = settings.T
         self.places = positions(settings.T, (1, 5) if settings.reading == "released" else (1, 4), settings.reading)
         self.words = settings.T + 4
-
-    @classmethod
-    def check(cls, settings: Mapping[str, Any]) -> None:
-        """T >= 10, so that each range holds a position."""
-        require_length(settings, 10)
 
     def sample(self, words: Tensor) -> Batch:
         return sample(words, self.T, self.places)

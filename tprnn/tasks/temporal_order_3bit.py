@@ -10,19 +10,17 @@ Positions (0-based): released k T/10 + {0 .. floor(T/10) - 1} for k = 1, 3, 6; p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from tprnn.config import setting
 from tprnn.tasks._symbols import positions, sample
-from tprnn.tasks.base import Batch, Task, require_length
+from tprnn.tasks.base import Batch, Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class TemporalOrder3BitSettings:
     """conf/task/temporal_order_3bit.yaml."""
 
     T: int = setting()
@@ -32,18 +30,14 @@ class Settings:
 class TemporalOrder3Bit(Task):
     """Eight classes, one softmax output at the last step. Chance is 12.5 %."""
 
-    Settings = Settings
+    Settings = TemporalOrder3BitSettings
+    shortest = 10  # so that each range holds a position
     inputs, outputs, readout = 6, 8, "softmax"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TemporalOrder3BitSettings) -> None:
         self.T = settings.T
         self.places = positions(settings.T, (1, 3, 6), settings.reading)
         self.words = settings.T + 6
-
-    @classmethod
-    def check(cls, settings: Mapping[str, Any]) -> None:
-        """T >= 10, so that each range holds a position."""
-        require_length(settings, 10)
 
     def sample(self, words: Tensor) -> Batch:
         return sample(words, self.T, self.places)

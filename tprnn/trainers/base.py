@@ -116,9 +116,7 @@ class Trainer(ABC):
             found = self._rates[alpha, parameter] = per_run(values, self.model.dtype, self.model.device)
         return found
 
-    def update(
-        self, state: State, gradients: Mapping[str, Tensor], alpha: str, active: Tensor | None = None
-    ) -> None:
+    def update(self, state: State, gradients: Mapping[str, Tensor], alpha: str, active: Tensor | None = None) -> None:
         """One optimizer step of each parameter in `gradients`; runs outside `active` [R] stay as they are."""
         for name, g in gradients.items():
             w, slots = state.params[name], state.slots[name]

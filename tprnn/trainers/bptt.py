@@ -29,7 +29,7 @@ from tprnn.trainers.base import State, Trainer, TrainerSettings
 
 
 @dataclass(frozen=True)
-class Settings(TrainerSettings):
+class BPTTSettings(TrainerSettings):
     """conf/trainer/bptt.yaml."""
 
     alpha: float = rate()
@@ -40,7 +40,7 @@ class Settings(TrainerSettings):
 class BPTT(Trainer):
     """The exact gradient of E for every parameter, one rate alpha."""
 
-    Settings = Settings
+    Settings = BPTTSettings
 
     @classmethod
     def check(cls, config: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ class BPTT(Trainer):
         return readout.loss
 
     def omega_gradient(self, W_hh: Tensor, states: States, da: Tensor) -> Tensor:
-        """dOmega/dW_hh, [R, H, H]. With u = (e_{t+1} W_hh^T) * s_t: dOmega_t/dW_hh = 2 (|u|/|e| - 1)/(|u||e|) (u s)^T e."""
+        """dOmega/dW_hh, [R, H, H]: the sum of 2 (|u|/|e| - 1) / (|u| |e|) (u * s)^T e with u = (e W_hh^T) * s."""
         T, _, B, _ = da.shape
         e = da[1:]
         s = self.model.activation.slope(states.h[1:T])

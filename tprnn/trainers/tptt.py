@@ -12,8 +12,8 @@
 MSE is the mean over batch and units at one step. Where outputs stand at several steps, each adds its own pull
 e_t = -alpha_i dE/dh_t to the target (dai2021 eq. 22); with one output e_t = 0 for t < T.
 
-`targets: displacement` carries delta_t = h_hat_t - h_t = sigma(a + delta_{t+1} V_hh) - sigma(a), a the pre-activation of
-G(x_{t+1}, h_{t+1}), in an exact form that never subtracts nearby numbers; `absolute` carries h_hat_t itself, as the
+`targets: displacement` carries delta_t = h_hat_t - h_t = sigma(a + delta_{t+1} V_hh) - sigma(a), a the pre-activation
+of G(x_{t+1}, h_{t+1}), in an exact form that never subtracts nearby numbers; `absolute` carries h_hat_t itself, as the
 released program does, where float32 rounds small displacements away.
 
 `reading: released`: the G step comes first and the targets use its result; its loss runs over t = 1..T (h_0 = 0 is
@@ -39,7 +39,7 @@ from tprnn.trainers.base import State, Trainer, TrainerSettings
 
 
 @dataclass(frozen=True)
-class Settings(TrainerSettings):
+class TPTTSettings(TrainerSettings):
     """conf/trainer/tptt.yaml and tptt_hx.yaml."""
 
     alpha_i: float = rate()
@@ -57,7 +57,7 @@ class Settings(TrainerSettings):
 class TPTT(Trainer):
     """Targets instead of gradients for W_hh and b_h."""
 
-    Settings = Settings
+    Settings = TPTTSettings
     extra = ("V_hh", "c_h")
     recurrent = ("V_hh",)
 

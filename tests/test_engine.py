@@ -1,0 +1,360 @@
+"""The training loop: stopping rules, what is written, skipping, failing, resuming to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import MEMBERS, make_spec
+
+from tprnn.config import RunSpec
+from tprnn.engine.runs import Check, Outcome, Progress, stop_reason
+from tprnn.engine.signals import Interrupted
+from tprnn.errors import DamagedFile, UserError
+from tprnn.protocols.evaluate import load
+from tprnn.protocols.many import exit_code, pack, run_all
+from tprnn.store import Store
+
+QUICK = {"model.H": 20, "train.validation_size": 2000, "train.check_every": 20, "train.max_iterations": 60}
+
+
+def quick(tmp_path: Path, changes: dict[str, Any] | None = None, **choices: str) -> RunSpec:
+    return make_spec(QUICK | {"outputs": str(tmp_path / "outputs")} | (changes or {}), **choices)
+
+
+def metrics(outcome: Outcome) -> list[dict[str, Any]]:
+    return Store(outcome.spec.execution["outputs"]).folder(outcome.spec).read_metrics()
+
+
+# ---- stopping rules
+
+TRAIN = make_spec({"train.validation_size": 10_000}).train
+GOING = Check(iteration=100, loss=1.0, mistakes=5, validated=1000, finite=True, radius=1.0)
+
+
+@pytest.mark.parametrize(
+    ("check", "progress", "reason"),
+    [
+        (GOING, Progress(), None),
+        (replace(GOING, mistakes=0, validated=10_000), Progress(), "solved"),
+        (replace(GOING, mistakes=1, validated=10_000), Progress(), None),  # 0.0001 is not below 0.0001
+        (replace(GOING, mistakes=0), Progress(), None),  # 1000 sequences are not the full set
+        (replace(GOING, finite=False), Progress(), "not_finite"),
+        (replace(GOING, radius=20.5), Progress(), "spectral_radius"),
+        (replace(GOING, radius=float("nan")), Progress(), None),
+        (replace(GOING, iteration=100_000), Progress(), "max_iterations"),
+        (replace(GOING, iteration=100_000, mistakes=0, validated=10_000), Progress(), "solved"),
+        (GOING, Progress(checks_since_best=300), "patience"),
+        (GOING, Progress(seconds=1e9), None),
+    ],
+)
+def test_stopping_rules(check: Check, progress: Progress, reason: str | None) -> None:
+    assert stop_reason(check, progress, TRAIN) == reason
+
+
+def test_wall_clock_limit_stops() -> None:
+    assert stop_reason(GOING, Progress(seconds=11), replace(TRAIN, max_seconds=10.0)) == "max_seconds"
+
+
+@pytest.mark.parametrize("trainer", MEMBERS["trainer"])
+@pytest.mark.parametrize("task", MEMBERS["task"])
+def test_every_rule_learns_every_task_at_length_ten(tmp_path: Path, trainer: str, task: str) -> None:
+    """Mistakes fall below 5 %, or 10 % for adding (guessing: 50 to 87 %, adding 36 %), within 3000 iterations."""
+    changes = {"task.T": 10, "train.validation_size": 1000, "train.max_iterations": 3000, "train.full_check_every": 1}
+    changes |= {"train.success_error": 0.1 if task == "adding" else 0.05, "outputs": str(tmp_path)}
+    if trainer == "bptt":
+        changes["trainer.alpha"] = 0.01
+    if task == "adding" and trainer == "tptt":
+        changes |= {"trainer.alpha_i": 0.5, "trainer.alpha_f": 0.02, "trainer.alpha_g": 0.07}
+    (outcome,) = run_all([make_spec(changes, task=task, trainer=trainer)])
+    assert outcome.status == "solved", outcome.result
+
+
+def test_an_unsolved_run_reports_the_accuracy_of_the_full_set(tmp_path: Path) -> None:
+    (outcome,) = run_all([quick(tmp_path)])
+    rows = metrics(outcome)
+    assert (outcome.status, outcome.result["stopped_by"], outcome.result["iterations"]) == (
+        "not_solved",
+        "max_iterations",
+        60,
+    )
+    assert [row["iteration"] for row in rows] == [20, 40, 60]
+    assert [row["validated"] for row in rows] == [1000, 1000, 2000]
+    assert outcome.result["accuracy"] == rows[-1]["accuracy"]
+    assert outcome.result["best_accuracy"] == rows[-1]["accuracy"]
+    assert 0.1 < outcome.result["accuracy"] < 0.5
+
+
+def test_the_last_check_comes_at_the_limit_when_the_steps_do_not_divide(tmp_path: Path) -> None:
+    (outcome,) = run_all([quick(tmp_path, {"train.max_iterations": 50})])
+    assert [row["iteration"] for row in metrics(outcome)] == [20, 40, 50]
+
+
+def test_patience_gives_up(tmp_path: Path) -> None:
+    changes = {
+        "train.patience": 2,
+        "train.max_iterations": 4000,
+        "trainer.freeze": ["W_xh", "W_hh", "b_h", "W_hy", "b_y"],
+    }
+    (outcome,) = run_all([quick(tmp_path, changes | {"train.validation": "fixed"})])
+    assert outcome.result["stopped_by"] == "patience"
+    assert outcome.result["iterations"] == 60  # one check sets the best error, two do not better it
+
+
+def test_a_growing_spectral_radius_stops_a_run(tmp_path: Path) -> None:
+    (outcome,) = run_all([quick(tmp_path, {"train.spectral_radius_limit": 0.5})])
+    assert (outcome.status, outcome.result["stopped_by"]) == ("diverged", "spectral_radius")
+    assert outcome.result["iterations"] == 20
+
+
+def test_a_run_that_is_not_finite_diverges_and_its_neighbours_go_on(tmp_path: Path) -> None:
+    wild = quick(tmp_path, {"trainer.alpha": 1e30, "model.activation": "relu"})
+    calm = wild.replace({"trainer.alpha": 0.001})
+    assert wild.stack_key == calm.stack_key
+    outcomes = run_all([wild, calm])
+    assert [outcome.status for outcome in outcomes] == ["diverged", "not_solved"]
+    (alone,) = run_all([calm.replace({"outputs": str(tmp_path / "alone")})])
+    assert strip(metrics(alone)) == strip(metrics(outcomes[1]))
+
+
+# ---- what is written, skipped, repeated
+
+
+def strip(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_finished_runs_are_skipped_and_force_trains_again(tmp_path: Path) -> None:
+    spec = quick(tmp_path)
+    (first,) = run_all([spec])
+    path = Store(tmp_path / "outputs").folder(spec).path / "result.json"
+    stamp = path.stat().st_mtime_ns
+    (second,) = run_all([spec])
+    assert (first.skipped, second.skipped) == (False, True)
+    assert path.stat().st_mtime_ns == stamp
+    (third,) = run_all([spec.replace({"force": True})])
+    assert not third.skipped
+    assert path.stat().st_mtime_ns > stamp
+    assert strip(metrics(third)) == strip(metrics(first))
+
+
+def test_equal_specs_share_one_run(tmp_path: Path) -> None:
+    spec = quick(tmp_path, {"trainer.wxh": "local"}, trainer="tptt")
+    twin = quick(tmp_path, {"trainer.alpha_f": 0.01, "trainer.alpha_g": 0.001}, trainer="tptt_hx")
+    assert spec.signature == twin.signature
+    outcomes = run_all([spec, twin])
+    assert len(Store(tmp_path / "outputs").folders()) == 1
+    assert outcomes[0].result == outcomes[1].result
+
+
+def test_probes_never_change_a_run(tmp_path: Path) -> None:
+    plain, probed = (quick(tmp_path, trainer="tptt", probe=probe) for probe in ("none", "all"))
+    a, b = (metrics(outcome) for outcome in run_all([plain, probed]))
+    extra = {key for row in b for key in row} - {key for row in a for key in row}
+    assert {"rho_W_hh", "rho_V_hh", "norm_W_hh"} <= extra
+    assert strip(a) == [{key: value for key, value in row.items() if key not in extra} for row in strip(b)]
+    for name, w in load(Store(tmp_path / "outputs").folder(plain).path).params.items():
+        assert torch.equal(w, load(Store(tmp_path / "outputs").folder(probed).path).params[name])
+
+
+def test_the_spectral_radius_probe_measures_the_largest_eigenvalue(tmp_path: Path) -> None:
+    (outcome,) = run_all([quick(tmp_path, probe="default")])
+    W = load(Store(tmp_path / "outputs").folder(outcome.spec).path).params["W_hh"]
+    expected = torch.linalg.eigvals(W).abs().max().item()
+    assert metrics(outcome)[-1]["rho_W_hh"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_error_in_a_rule_fails_its_runs_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tprnn.trainers.bptt import BPTT
+
+    step = BPTT.step
+
+    def breaks(self: Any, state: Any, batch: Any, position: int) -> Any:
+        if 3 in self.seeds and position == 30:
+            raise ValueError("a rule of somebody's own")
+        return step(self, state, batch, position)
+
+    monkeypatch.setattr(BPTT, "step", breaks)
+    specs = [quick(tmp_path, {"seed": seed}) for seed in range(8)]
+    outcomes = run_all(specs)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    assert outcomes[3] in failed
+    assert len(failed) < 8
+    assert exit_code(outcomes) == 1
+    folder = Store(tmp_path / "outputs").folder(specs[3])
+    assert "a rule of somebody's own" in (folder.path / "failure.txt").read_text()
+    assert folder.finished() is None
+    monkeypatch.setattr(BPTT, "step", step)
+    assert exit_code(run_all(specs)) == 0  # asked again, the failed ones are trained
+
+
+def test_a_missing_device_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="device: 'cuda:99' is not there; choices: cpu"):
+        run_all([quick(tmp_path, {"device": "cuda:99"})])
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_damaged_checkpoint_is_named_and_left_untouched(tmp_path: Path) -> None:
+    spec = quick(tmp_path)
+    run_all([spec])
+    folder = Store(tmp_path / "outputs").folder(spec).path
+    (folder / "result.json").unlink()
+    damaged = (folder / "checkpoint.safetensors").read_bytes()[:-100]
+    (folder / "checkpoint.safetensors").write_bytes(damaged)
+    with pytest.raises(DamagedFile, match=r"checkpoint\.safetensors"):
+        run_all([spec])
+    assert (folder / "checkpoint.safetensors").read_bytes() == damaged
+
+
+def test_stacks_hold_runs_that_differ_in_numbers_only() -> None:
+    specs = [make_spec({"seed": s, "task.T": T, "stack_size": 3}, trainer="tptt") for T in (10, 20) for s in range(5)]
+    stacks = pack(specs)
+    assert sorted(len(stack) for stack in stacks) == [2, 2, 3, 3]
+    assert all(len({spec.config["task"]["T"] for spec in stack}) == 1 for stack in stacks)
+
+
+def test_worker_processes_give_the_same_results(tmp_path: Path) -> None:
+    specs = [quick(tmp_path, {"seed": seed}) for seed in range(6)]
+    here = run_all(specs)
+    there = run_all([spec.replace({"workers": 2, "outputs": str(tmp_path / "two")}) for spec in specs])
+    assert [strip(metrics(outcome)) for outcome in here] == [strip(metrics(outcome)) for outcome in there]
+
+
+# ---- broken off and taken up again
+
+SCRIPT = """
+import json, sys
+sys.path.insert(0, {tests!r})
+from tprnn.config import RunSpec
+from tprnn.engine.signals import Interrupted
+from tprnn.protocols.many import run_all
+if __name__ == "__main__":
+    try:
+        run_all([RunSpec.from_config(config) for config in json.load(open(sys.argv[1]))])
+    except Interrupted as stop:
+        sys.exit(128 + stop.signum)
+"""
+
+
+def start(tmp_path: Path, specs: list[RunSpec]) -> subprocess.Popen[bytes]:
+    (tmp_path / "script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
+    (tmp_path / "specs.json").write_text(json.dumps([spec.as_dict() for spec in specs]))
+    return subprocess.Popen([sys.executable, str(tmp_path / "script.py"), str(tmp_path / "specs.json")])
+
+
+def long_specs(folder: Path, seeds: int = 3, **changes: Any) -> list[RunSpec]:
+    base = {"train.max_iterations": 600, "outputs": str(folder), "optimizer.momentum": 0.8, "trainer.noise": 0.05}
+    changed = base | {key.replace("__", "."): value for key, value in changes.items()}
+    return [make_spec(QUICK | changed | {"seed": seed}, trainer="tptt", probe="default") for seed in range(seeds)]
+
+
+def wait_for(path: Path, lines: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and path.read_bytes().count(b"\n") >= lines:
+            return
+        time.sleep(0.005)
+
+
+def contents(specs: list[RunSpec]) -> list[Any]:
+    found = []
+    for spec in specs:
+        folder = Store(spec.execution["outputs"]).folder(spec)
+        result = {k: v for k, v in folder.finished().items() if k not in ("seconds", "stack", "commit")}
+        found.append((strip(folder.read_metrics()), result, {n: w.tolist() for n, w in folder.load_model()[0].items()}))
+    return found
+
+
+def test_killed_at_several_moments_a_stack_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    straight = long_specs(tmp_path / "straight")
+    run_all(straight)
+    broken = long_specs(tmp_path / "broken")
+    first = Store(tmp_path / "broken").folder(broken[0]).path / "metrics.jsonl"
+    for lines in (1, 7, 15, 22):
+        process = start(tmp_path, broken)
+        wait_for(first, lines, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    interrupted_at = [len(Store(tmp_path / "broken").folder(spec).read_metrics()) for spec in broken]
+    assert min(interrupted_at) < 30, "the kills came too late to show anything"
+    run_all(broken)
+    assert contents(broken) == contents(straight)
+
+
+@pytest.mark.parametrize(("signum", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2)])
+def test_a_signal_saves_checkpoints_and_the_run_goes_on_later(tmp_path: Path, signum: int, workers: int) -> None:
+    changes = {"train__max_iterations": 4000, "checkpoint_seconds": 1000.0, "workers": workers}
+    broken = long_specs(tmp_path / "broken", **changes)
+    process = start(tmp_path, broken)
+    wait_for(Store(tmp_path / "broken").folder(broken[0]).path / "metrics.jsonl", 3, process)
+    process.send_signal(signum)
+    assert process.wait(timeout=60) == 128 + signum
+    results = [Store(tmp_path / "broken").folder(spec).result() for spec in broken]
+    stopped = [result for result in results if result]
+    assert stopped
+    assert {result["status"] for result in stopped} == {"interrupted"}
+    assert max(result["iterations"] for result in stopped) >= 60
+    finishing = [spec.replace({"train.max_iterations": 4000, "workers": 1}) for spec in broken]
+    assert [spec.signature for spec in finishing] == [spec.signature for spec in broken]
+    run_all(finishing)
+    straight = long_specs(tmp_path / "straight", train__max_iterations=4000)
+    run_all(straight)
+    assert contents(finishing) == contents(straight)
+
+
+def test_two_processes_never_train_the_same_run(tmp_path: Path) -> None:
+    spec = long_specs(tmp_path / "outputs", seeds=1, train__max_iterations=100_000)[0]
+    process = start(tmp_path, [spec])
+    wait_for(Store(tmp_path / "outputs").folder(spec).path / "metrics.jsonl", 1, process)
+    try:
+        (outcome,) = run_all([spec])
+        assert outcome.status == "locked"
+        assert spec.folder_name in outcome.error
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def test_a_second_signal_interrupts_at_once() -> None:
+    from tprnn.engine.signals import catch_signals
+
+    with catch_signals() as flag:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert flag.signum == signal.SIGTERM
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+# ---- the trained network
+
+
+def test_a_loaded_network_answers_as_the_run_said(tmp_path: Path) -> None:
+    spec = make_spec({"task.T": 10, "outputs": str(tmp_path)}, trainer="tptt")
+    (outcome,) = run_all([spec])
+    network = load(Store(tmp_path).folder(spec).path)
+    assert outcome.status == "solved"
+    assert network.accuracy(2000) == 1.0
+    longer = network.on({"task.T": 40})
+    assert longer.sample(5).T == 40
+    assert longer.accuracy(2000) < 1.0
+    with pytest.raises(UserError, match=r"unknown key 'task\.length'"):
+        network.on({"task.length": 40})
+
+
+def test_a_run_without_a_model_is_named(tmp_path: Path) -> None:
+    spec = quick(tmp_path)
+    folder = Store(tmp_path / "outputs").folder(spec)
+    folder.open(spec)
+    with pytest.raises(UserError, match="no trained network yet"):
+        load(folder.path)
+    with pytest.raises(UserError, match="no run folder there"):
+        load(tmp_path / "nothing")
