@@ -24,13 +24,13 @@ def steps(y: Tensor, T: int) -> Tensor:
 
 
 def outer_sum(x: Tensor, d: Tensor) -> Tensor:
-    """sum_t x_t^T d_t: [T, R, B, I], [T, R, B, H] -> [R, I, H], the gradient of a weight matrix."""
-    return torch.bmm(rows(x).transpose(1, 2), rows(d))
+    """sum_t x_t^T d_t, the gradient of a weight matrix: rows [R, T B, I], [R, T B, H] -> [R, I, H]."""
+    return torch.bmm(x.transpose(1, 2), d)
 
 
 def row_sum(d: Tensor) -> Tensor:
-    """sum over steps and batch: [T, R, B, H] -> [R, H], the gradient of a bias."""
-    return rows(d).sum(1)
+    """The sum over steps and batch, the gradient of a bias: rows [R, T B, H] -> [R, H]."""
+    return d.sum(1)
 
 
 def lookup(W_xh: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
@@ -41,10 +41,11 @@ def lookup(W_xh: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
 
 
 def lookup_gradient(tokens: Tensor, d: Tensor, I: int) -> Tensor:
-    """sum_t x_t^T d_t for one-hot x_t: tokens [T, R, B], d [T, R, B, H] -> [R, I, H]."""
-    T, R, B, H = d.shape
+    """sum_t x_t^T d_t for one-hot x_t: tokens [T, R, B], rows d [R, T B, H] -> [R, I, H]."""
+    R, _, H = d.shape
     gradient = d.new_zeros(R * I, H)
-    return gradient.index_add_(0, flat_tokens(tokens, I), d.reshape(-1, H)).view(R, I, H)
+    rows = flat_tokens(tokens, I).view(tokens.shape).transpose(0, 1).reshape(-1)
+    return gradient.index_add_(0, rows, d.view(-1, H)).view(R, I, H)
 
 
 def flat_tokens(tokens: Tensor, I: int) -> Tensor:

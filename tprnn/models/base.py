@@ -114,8 +114,8 @@ class Model(ABC):
 
     def readout_gradients(self, states: States, readout: Readout) -> dict[str, Tensor]:
         """dE/dW_hy and dE/db_y."""
-        h = states.h[-states.batch.outputs :]
-        return {"W_hy": outer_sum(h, readout.dy), "b_y": row_sum(readout.dy)}
+        d = rows(readout.dy)
+        return {"W_hy": outer_sum(rows(states.h[-states.batch.outputs :]), d), "b_y": row_sum(d)}
 
     def answers(self, params: Tensors, batch: Batch) -> tuple[Tensor, Tensor]:
         """Raw outputs [S, R, B, O] and loss E [R]: a forward pass for judging."""

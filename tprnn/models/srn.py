@@ -18,7 +18,7 @@ from torch import Tensor
 from tprnn.config import setting
 from tprnn.core.activations import ACTIVATIONS
 from tprnn.core.init import INITIALISATIONS
-from tprnn.core.products import lookup, lookup_gradient, outer_sum, row_sum
+from tprnn.core.products import lookup, lookup_gradient, outer_sum, row_sum, rows
 from tprnn.models.base import Model, States, Tensors
 from tprnn.tasks.base import Batch, Task
 
@@ -85,11 +85,12 @@ class SRN(Model):
 
     def gradients(self, states: States, da: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
+        d = rows(da)
         if "W_hh" in names:
-            found["W_hh"] = outer_sum(states.h[:-1], da)
+            found["W_hh"] = outer_sum(rows(states.h[:-1]), d)
         if "b_h" in names:
-            found["b_h"] = row_sum(da)
+            found["b_h"] = row_sum(d)
         if "W_xh" in names:
-            inputs = states.batch.inputs
-            found["W_xh"] = lookup_gradient(inputs, da, self.inputs) if states.batch.tokens else outer_sum(inputs, da)
+            x = states.batch.inputs
+            found["W_xh"] = lookup_gradient(x, d, self.inputs) if states.batch.tokens else outer_sum(rows(x), d)
         return found

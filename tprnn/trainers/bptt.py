@@ -74,7 +74,7 @@ class BPTT(Trainer):
         coefficient = torch.where((e_norm > 0) & (u_norm > 0), coefficient, torch.zeros_like(coefficient))
         for t, valid in enumerate(states.valid[: T - 1]):
             coefficient[t].mul_(valid)
-        return outer_sum(u * s * coefficient, e)
+        return outer_sum(rows(u * s * coefficient), rows(e))
 
     def clip_(self, gradients: dict[str, Tensor]) -> None:
         """Scale each run's gradient to norm clip_norm where it is longer."""

@@ -125,10 +125,10 @@ class TPTT(Trainer):
         last = T if self.options.reading == "released" else T - 1
         g = self.inverse_input(params, states.x[:last], h_t[:last], "g")
         model.activation.apply_(g)
-        d = model.activation.slope(g, out=model.work.tensor("d", last, R, B, H))
-        model.mask_(states, d.mul_(g.sub_(h_tm1[:last])))
+        signal = model.activation.slope(g, out=model.work.tensor("d", last, R, B, H))
+        d = rows(model.mask_(states, signal.mul_(g.sub_(h_tm1[:last]))))
         # the 2/(BH) of the mean: on the sums, which are smaller
-        return {"V_hh": outer_sum(h_t[:last], d).mul_(2.0 / (B * H)), "c_h": row_sum(d).mul_(2.0 / (B * H))}
+        return {"V_hh": outer_sum(rows(h_t[:last]), d).mul_(2.0 / (B * H)), "c_h": row_sum(d).mul_(2.0 / (B * H))}
 
     def inverse_input(self, params: Tensors, x: Tensor, h: Tensor, name: str) -> Tensor:
         """Pre-activations of G: x_t W_xh + h_t V_hh + c_h for the given steps, [T', R, B, H], in a buffer."""
