@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -195,6 +196,15 @@ def test_an_error_in_a_rule_fails_its_runs_only(tmp_path: Path, monkeypatch: pyt
     assert folder.finished() is None
     monkeypatch.setattr(BPTT, "step", step)
     assert exit_code(run_all(specs)) == 0  # asked again, the failed ones are trained
+
+
+def test_a_network_that_cannot_be_made_fails_its_run_only(tmp_path: Path) -> None:
+    outcomes = run_all([quick(tmp_path, {"model.H": 4_000_000}), quick(tmp_path)])
+    assert [outcome.status for outcome in outcomes] == ["failed", "not_solved"]
+
+
+def test_an_interruption_survives_the_way_back_from_a_process() -> None:
+    assert pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM))).signum == signal.SIGTERM
 
 
 def test_a_missing_device_is_named_before_anything_is_written(tmp_path: Path) -> None:

@@ -240,9 +240,9 @@ class RunSpec:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the signature hashes: the config but for shown names (`tptt_hx` IS `tptt` with wxh=local)."""
-        identity = copy.deepcopy(dict(self.config))
+        identity = dict(self.config)
         for kind in (*MEMBER_KINDS, "probe"):
-            identity[kind].pop("name", None)
+            identity[kind] = {key: value for key, value in identity[kind].items() if key != "name"}
         return identity
 
     @cached_property
@@ -253,7 +253,7 @@ class RunSpec:
     @cached_property
     def family(self) -> str:
         """A signature blind to seed, length and budget: runs that answer the same question."""
-        identity = copy.deepcopy(self.identity)
+        identity = self.identity | {"task": dict(self.identity["task"]), "train": dict(self.identity["train"])}
         identity.pop("seed")
         identity["task"].pop("T", None)
         identity["train"].pop("max_iterations")
@@ -262,9 +262,10 @@ class RunSpec:
     @cached_property
     def stack_key(self) -> str:
         """Runs with the same key may share a stack: they differ in seed and per-run settings only."""
-        identity = copy.deepcopy(self.identity)
+        identity = dict(self.identity)
         identity.pop("seed")
         for kind in MEMBER_KINDS:
+            identity[kind] = dict(identity[kind])
             for entry in dataclasses.fields(member_class(kind, identity[kind]["rule"]).Settings):
                 if entry.metadata.get("per_run"):
                     identity[kind].pop(entry.name)

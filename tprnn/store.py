@@ -1,11 +1,8 @@
 """The only writer of outputs/: run folders in which nothing half-written is ever read as whole.
 
 A run folder holds ``config.yaml``, ``metrics.jsonl``, ``checkpoint.safetensors``, ``model.safetensors``,
-``failure.txt`` and ``result.json``, which is written last. Every file but the metrics is written whole: to a
-temporary file in the same folder, synced, then renamed over the old one. Metrics are appended; a line counts
-only with its line break. Nothing read here is ever run: YAML without tags, JSON, safetensors.
-
-JSON has no word for non-finite numbers: they are written as the texts "nan", "inf", "-inf" and read back as numbers.
+``failure.txt`` and ``result.json``, which is written last. Every file but the metrics is written whole (see
+`tprnn.files`). Metrics are appended; a line counts only with its line break.
 """
 
 from __future__ import annotations
@@ -13,23 +10,29 @@ from __future__ import annotations
 import contextlib
 import copy
 import difflib
-import errno
 import fnmatch
-import functools
-import hashlib
-import json
-import math
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from tprnn.config import EXECUTION_KEYS, MEMBER_KINDS, RunSpec
 from tprnn.errors import DamagedFile, RunLocked, UserError
+from tprnn.files import (
+    append_lines,
+    damaged,
+    dump_json,
+    dump_yaml,
+    load_json,
+    load_yaml,
+    pack,
+    read_whole,
+    sync,
+    unpack,
+    write_atomically,
+    writing,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,140 +43,6 @@ CONFIG, METRICS, RESULT, FAILURE = "config.yaml", "metrics.jsonl", "result.json"
 CHECKPOINT, MODEL = "checkpoint.safetensors", "model.safetensors"
 RUN_FILES = (CONFIG, RESULT, METRICS, CHECKPOINT, MODEL, FAILURE)
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times faster, and not on all machines
-_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-
-
-# ---- whole files
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """OSErrors of the block as one line that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = f"disk full while writing {path}" if full else f"cannot write {path} ({error.strerror})"
-        raise UserError(f"{what}; what was complete is kept") from error
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` as a whole: a reader, and a kill at any moment, finds the old or the new file.
-
-    Raises UserError when the disk is full or the place cannot be written; the old file is then still there.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _writing(path):
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-            try:
-                _write_all(fd, data)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise DamagedFile(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _damaged(path: Path, what: object) -> DamagedFile:
-    line = " ".join(str(what).split())
-    return DamagedFile(f"{path}: damaged ({line}); it is left as it is")
-
-
-# ---- JSON and YAML
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    if isinstance(value, Mapping):
-        return {str(key): _as_json(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_as_json(entry) for entry in value]
-    return value
-
-
-def _from_json(value: Any) -> Any:
-    if isinstance(value, str):
-        return _NON_FINITE.get(value, value)
-    if isinstance(value, dict):
-        return {key: _from_json(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_from_json(entry) for entry in value]
-    return value
-
-
-def _dumps(value: Any, indent: int | None = None) -> str:
-    return json.dumps(_as_json(value), indent=indent, allow_nan=False, ensure_ascii=False)
-
-
-def _loads(path: Path, data: bytes, where: str = "") -> dict[str, Any]:
-    try:
-        value = json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"{where}{error}") from error
-    if not isinstance(value, dict):
-        raise _damaged(path, f"{where}expected an object of names and values, found a {type(value).__name__}")
-    return {key: _from_json(entry) for key, entry in value.items()}
-
-
-def _parse(text: str) -> Any:
-    # the C parser recurses without a guard: no long text can be trusted to it
-    value = yaml.load(text, Loader=_LOADER if len(text) < 4096 else yaml.SafeLoader)
-    rest, count = [(value, 0)], 0
-    while rest:
-        node, depth = rest.pop()
-        count += 1
-        if depth > 20 or count > 10_000:  # aliases may even hold themselves
-            raise ValueError("nested too deeply for settings of a run")
-        if isinstance(node, (dict, list)):
-            rest += [(entry, depth + 1) for entry in (node.values() if isinstance(node, dict) else node)]
-    return value
-
-
-_parse_block = functools.lru_cache(maxsize=4096)(_parse)
-
-
-def parse_config(path: Path, data: bytes) -> dict[str, Any]:
-    """The config in `data`. Its groups are shared between calls: do not change them. Raises DamagedFile.
-
-    Runs of one outputs folder share most top-level blocks (train, model, probe, ...), so blocks are parsed
-    apart and remembered: thousands of configs then take seconds, not minutes.
-    """
-    config: Any = {}
-    try:
-        text = data.decode()
-        try:
-            for block in re.split(r"^(?=[A-Za-z_])", text, flags=re.MULTILINE):
-                config.update(_parse_block(block) or {})
-        except (yaml.YAMLError, ValueError, TypeError):  # not laid out as the store writes it: read it in one piece
-            config = _parse(text)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise _damaged(path, error) from error
-    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
-        raise _damaged(path, "expected the settings of a run by name")
-    return config
-
 
 def stored_spec(path: Path, config: Mapping[str, Any]) -> RunSpec:
     """The run a stored config describes, unchecked but for its shape (`path` names it). Raises DamagedFile."""
@@ -181,51 +50,14 @@ def stored_spec(path: Path, config: Mapping[str, Any]) -> RunSpec:
     spec = RunSpec({key: value for key, value in config.items() if key not in EXECUTION_KEYS}, execution)
     for key in (*MEMBER_KINDS, "train", "probe"):
         if not isinstance(config.get(key), Mapping) or ("name" not in config[key] and key != "train"):
-            raise _damaged(path, f"{key} is {config.get(key)!r}; expected a group of settings")
+            raise damaged(path, f"{key} is {config.get(key)!r}; expected a group of settings")
     if type(config.get("seed")) is not int:
-        raise _damaged(path, f"seed is {config.get('seed')!r}; expected a whole number")
+        raise damaged(path, f"seed is {config.get('seed')!r}; expected a whole number")
     try:
         _ = spec.signature, spec.family  # computed once, here, where errors can name the file
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(path, f"no {error.args[0]}" if isinstance(error, KeyError) else error) from error
+        raise damaged(path, f"no {error.args[0]}" if isinstance(error, KeyError) else error) from error
     return spec
-
-
-# ---- tensors
-
-
-def _pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
-    """One safetensors file: `tensors`, with `meta` as JSON and a digest of both in its header."""
-    from safetensors.torch import save
-
-    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    text = _dumps(meta)
-    digest = _digest(text, save(plain))
-    return save(plain, metadata={"tprnn": text, "sha256": digest})
-
-
-def _digest(text: str, blob: bytes) -> str:
-    start = 8 + int.from_bytes(blob[:8], "little")  # the numbers follow the header, whose length comes first
-    digest = hashlib.sha256(text.encode())
-    digest.update(memoryview(blob)[start:])
-    return digest.hexdigest()
-
-
-def _unpack(path: Path, blob: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        tensors = load(blob)
-        meta = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])["__metadata__"]
-        if _digest(meta["tprnn"], blob) != meta["sha256"]:
-            raise ValueError("its numbers do not match their checksum")
-        return tensors, _loads(path, meta["tprnn"].encode())
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(path, f"no {error.args[0]}" if isinstance(error, KeyError) else error) from error
-
-
-# ---- folders
 
 
 @dataclass(frozen=True)
@@ -246,7 +78,7 @@ class RunFolder:
         """
         from filelock import FileLock, Timeout
 
-        with _writing(self.path):
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
             try:
@@ -279,15 +111,14 @@ class RunFolder:
         Raises DamagedFile when config.yaml describes another run, UserError when it cannot be written.
         """
         path = self.path / CONFIG
-        with _writing(self.path):
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
                 leftover.unlink(missing_ok=True)
         if not os.path.exists(path):
-            plain = json.loads(_dumps(spec.as_dict()))  # without objects in common, which YAML would write as aliases
-            write_atomically(path, yaml.dump(plain, Dumper=_DUMPER, sort_keys=False, allow_unicode=True).encode())
+            write_atomically(path, dump_yaml(spec.as_dict()))
         elif (found := self.read_spec().signature) != spec.signature:
-            raise _damaged(path, f"it describes the run {found}, not {spec.signature}")
+            raise damaged(path, f"it describes the run {found}, not {spec.signature}")
 
     def read_config(self) -> dict[str, Any]:
         """The resolved config, execution keys included. Raises DamagedFile, also when it is missing."""
@@ -296,9 +127,9 @@ class RunFolder:
     def shared_config(self) -> dict[str, Any]:
         """`read_config` without the copy, for readers of thousands: not to be changed."""
         path = self.path / CONFIG
-        if (data := _read(path)) is None:
+        if (data := read_whole(path)) is None:
             raise DamagedFile(f"{path}: missing, though the folder holds other files of a run")
-        return parse_config(path, data)
+        return load_yaml(path, data)
 
     def read_spec(self) -> RunSpec:
         """The run this folder is of, as stored: not checked against today's members. Raises DamagedFile."""
@@ -309,15 +140,15 @@ class RunFolder:
     def result(self) -> dict[str, Any] | None:
         """result.json, or None where the run has not ended. Raises DamagedFile."""
         path = self.path / RESULT
-        if (data := _read(path)) is None:
+        if (data := read_whole(path)) is None:
             return None
-        result = _loads(path, data)
+        result = load_json(path, data)
         if result.get("status") not in STATUSES:
-            raise _damaged(path, f"status is {result.get('status')!r}; expected one of {', '.join(STATUSES)}")
+            raise damaged(path, f"status is {result.get('status')!r}; expected one of {', '.join(STATUSES)}")
         for key in ("iterations", "accuracy", "best_accuracy", "loss", "seconds"):
             value = result.get(key)
             if isinstance(value, bool) or not (value is None or isinstance(value, (int, float))):
-                raise _damaged(path, f"{key} is {value!r}; expected a number")
+                raise damaged(path, f"{key} is {value!r}; expected a number")
         return result
 
     def finished(self) -> dict[str, Any] | None:
@@ -329,9 +160,9 @@ class RunFolder:
         """Write result.json: the last thing a run does. The traceback of an earlier, failed try goes."""
         if result["status"] not in STATUSES:
             raise ValueError(f"status {result['status']!r} is none of {STATUSES}")
-        write_atomically(self.path / RESULT, (_dumps(result, indent=2) + "\n").encode())
+        write_atomically(self.path / RESULT, (dump_json(result, indent=2) + "\n").encode())
         if result["status"] != "failed":
-            with _writing(self.path):
+            with writing(self.path):
                 (self.path / FAILURE).unlink(missing_ok=True)
 
     def write_failure(self, text: str) -> None:
@@ -343,49 +174,29 @@ class RunFolder:
     def save_checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Replace the checkpoint; metrics appended before are on the disk before it is. Keys of `state` become text."""
         if os.path.exists(path := self.path / METRICS):
-            with _writing(path):
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
-        write_atomically(self.path / CHECKPOINT, _pack(tensors, state))
+            sync(path)
+        write_atomically(self.path / CHECKPOINT, pack(tensors, state))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """(tensors, state) of the last checkpoint, bit for bit, or None. Raises DamagedFile."""
         path = self.path / CHECKPOINT
-        return None if (blob := _read(path)) is None else _unpack(path, blob)
+        return None if (blob := read_whole(path)) is None else unpack(path, blob)
 
     def save_model(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Write the trained parameters, readable by any safetensors program."""
-        write_atomically(self.path / MODEL, _pack(tensors, meta))
+        write_atomically(self.path / MODEL, pack(tensors, meta))
 
     def load_model(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """(parameters, meta) of the trained network, or None where there is none. Raises DamagedFile."""
         path = self.path / MODEL
-        return None if (blob := _read(path)) is None else _unpack(path, blob)
+        return None if (blob := read_whole(path)) is None else unpack(path, blob)
 
     # -- metrics
 
     def append_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add one line per row, all or none of them; each row has a whole number `iteration`."""
-        path = self.path / METRICS
-        data = "".join(_dumps(row) + "\n" for row in rows).encode()
-        with _writing(path):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            try:
-                size = os.fstat(fd).st_size
-                if size and os.pread(fd, 1, size - 1) != b"\n":  # the torn line of a kill; nothing may follow it
-                    size = path.read_bytes().rfind(b"\n") + 1
-                    os.ftruncate(fd, size)
-                try:
-                    _write_all(fd, data)
-                except BaseException:
-                    with contextlib.suppress(OSError):
-                        os.ftruncate(fd, size)
-                    raise
-            finally:
-                os.close(fd)
+        data = "".join(dump_json(row) + "\n" for row in rows).encode()
+        append_lines(self.path / METRICS, data)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All rows; a last line without its line break does not count, any other bad line raises DamagedFile."""
@@ -395,22 +206,22 @@ class RunFolder:
         """Drop rows beyond `iteration` and a torn last line, at one stroke. Raises DamagedFile."""
         path = self.path / METRICS
         kept = b"".join(line for line, row in self._metric_lines() if row["iteration"] <= iteration)
-        if _read(path) not in (None, kept):
+        if read_whole(path) not in (None, kept):
             write_atomically(path, kept)
 
     def _metric_lines(self) -> list[tuple[bytes, dict[str, Any]]]:
         path = self.path / METRICS
         lines = []
-        for number, line in enumerate((_read(path) or b"").split(b"\n")[:-1], start=1):
-            row = _loads(path, line, where=f"line {number}: ")
+        for number, line in enumerate((read_whole(path) or b"").split(b"\n")[:-1], start=1):
+            row = load_json(path, line, where=f"line {number}: ")
             if type(row.get("iteration")) is not int:
-                raise _damaged(path, f"line {number}: iteration is {row.get('iteration')!r}; expected a whole number")
+                raise damaged(path, f"line {number}: iteration is {row.get('iteration')!r}; expected a whole number")
             lines.append((line + b"\n", row))
         return lines
 
     def clear(self) -> None:
         """Forget what was trained, the result first; config.yaml and the lock stay."""
-        with _writing(self.path):
+        with writing(self.path):
             for name in (RESULT, CHECKPOINT, METRICS, MODEL, FAILURE):
                 (self.path / name).unlink(missing_ok=True)
 

@@ -43,7 +43,7 @@ def run_stack(specs: Sequence[RunSpec], store: Store, stop: Stop, emit: Emit) ->
                 runs.append(found)
             else:
                 outcomes[spec.signature] = found
-        for outcome in _train(_groups(runs), len(runs), stop, emit):
+        for outcome in _train(runs, stop, emit):
             outcomes[outcome.spec.signature] = outcome
             emit("end", outcome.spec, outcome.result or {})
     return [outcomes[spec.signature] for spec in specs]
@@ -72,22 +72,22 @@ def _take(spec: RunSpec, store: Store, locks: ExitStack) -> Run | Outcome:
     return run
 
 
-def _groups(runs: list[Run]) -> list[Group]:
-    """Slabs of runs that stand at the same iteration."""
-    groups = []
+def _together(runs: list[Run]) -> Iterator[list[Run]]:
+    """Runs of one slab: as many as it holds, all at the same iteration."""
     for _, same in groupby(sorted(runs, key=_iteration), key=_iteration):
-        together = list(same)
-        size = Group.slab_size(together[0].spec)
-        for first in range(0, len(together), size):
-            members = together[first : first + size]
-            device = members[0].spec.execution["device"]
-            state = None
-            if members[0].tensors:
-                state = State.from_flat(_stacked(members, device))
-            slab = Slab([run.spec for run in members], device, state)
-            _check_shapes(members, slab)
-            groups.append(Group(members, slab))
-    return groups
+        members = list(same)
+        size = Group.slab_size(members[0].spec)
+        for first in range(0, len(members), size):
+            yield members[first : first + size]
+
+
+def _group(runs: list[Run]) -> Group:
+    """The runs with their slab, started or as their checkpoints left them. Raises DamagedFile."""
+    device = runs[0].spec.execution["device"]
+    state = State.from_flat(_stacked(runs, device)) if runs[0].tensors else None
+    slab = Slab([run.spec for run in runs], device, state)
+    _check_shapes(runs, slab)
+    return Group(runs, slab)
 
 
 def _iteration(run: Run) -> int:
@@ -109,44 +109,58 @@ def _check_shapes(runs: Sequence[Run], slab: Slab) -> None:
         raise DamagedFile(f"{path}: damaged (its parameters are not those of the run's network); it is left as it is")
 
 
-def _train(groups: list[Group], stack: int, stop: Stop, emit: Emit) -> Iterator[Outcome]:
-    while groups:
+def _train(runs: list[Run], stop: Stop, emit: Emit) -> Iterator[Outcome]:
+    """Outcomes as runs come to their ends."""
+    stack = len(runs)
+    groups = []
+    for members in _together(runs):
+        try:
+            groups.append(_group(members))
+        except UserError:
+            raise
+        except Exception as error:  # too large for the memory, or a bug of ours or of a user's rule
+            yield from _fail(members, stack, error)
+    while groups and not stop.is_set():
         for group in groups:
-            started = time.perf_counter()
             try:
-                group.block(stop)
-                if stop.is_set():
-                    break
-                ended = group.check(started, emit)
+                yield from _advance(group, stack, stop, emit)
             except UserError:
                 raise
-            except Exception as error:  # a bug of ours or of a user's rule: its own runs only
-                yield from _fail(group, stack, error)
+            except Exception as error:  # the group's own runs only
+                yield from _fail(group.runs, stack, error)
                 group.keep([])
-                continue
-            for run, reason, check in ended:
-                result = result_of(run.spec, run.progress, reason, check, stack)
-                run.folder.save_model(group.tensors_of(run, parameters=True), {"signature": run.spec.signature})
-                run.folder.write_result(result)
-                yield Outcome(run.spec, result["status"], result)
-            done = [run for run, _, _ in ended]
-            group.keep([i for i, run in enumerate(group.runs) if run not in done])
-            group.checkpoint_if_due()
-        if stop.is_set():
-            for group in groups:
-                group.checkpoint()
-                for run in group.runs:
-                    result = result_of(run.spec, run.progress, "signal", None, stack)
-                    run.folder.write_result(result)
-                    yield Outcome(run.spec, "interrupted", result)
-            return
+            if stop.is_set():
+                break
         groups = [group for group in groups if group.runs]
+    for group in groups:  # stopped
+        group.checkpoint()
+        for run in group.runs:
+            result = result_of(run.spec, run.progress, "signal", None, stack)
+            run.folder.write_result(result)
+            yield Outcome(run.spec, "interrupted", result)
 
 
-def _fail(group: Group, stack: int, error: Exception) -> Iterator[Outcome]:
+def _advance(group: Group, stack: int, stop: Stop, emit: Emit) -> Iterator[Outcome]:
+    """One block of iterations and its check; outcomes of the runs that end there."""
+    started = time.perf_counter()
+    group.block(stop)
+    if stop.is_set():
+        return
+    ended = group.check(started, emit)
+    for run, reason, check in ended:
+        result = result_of(run.spec, run.progress, reason, check, stack)
+        run.folder.save_model(group.tensors_of(run, parameters=True), {"signature": run.spec.signature})
+        run.folder.write_result(result)
+        yield Outcome(run.spec, result["status"], result)
+    done = [run for run, _, _ in ended]
+    group.keep([i for i, run in enumerate(group.runs) if run not in done])
+    group.checkpoint_if_due()
+
+
+def _fail(runs: Sequence[Run], stack: int, error: Exception) -> Iterator[Outcome]:
     text = "".join(traceback.format_exception(error))
     line = f"{type(error).__name__}: {error}".splitlines()[0]
-    for run in group.runs:
+    for run in runs:
         result = result_of(run.spec, run.progress, "error", None, stack) | {"error": line}
         run.folder.write_failure(text)
         run.folder.write_result(result)

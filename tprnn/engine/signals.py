@@ -14,7 +14,7 @@ class Interrupted(BaseException):
     """A signal ended the work after checkpoints were written; the exit code is 128 + signum."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
+        super().__init__(signum)  # as the only argument, so that it survives the way back from a worker process
         self.signum = signum
 
 

@@ -36,6 +36,8 @@ def run_all(specs: Sequence[RunSpec]) -> list[Outcome]:
     execution = specs[0].execution
     _require_device(execution["device"])
     store = Store(execution["outputs"])
+    if not store.root.is_dir():
+        store.check_writable()
     unique = {spec.signature: spec for spec in specs}
     outcomes = {} if execution["force"] else _finished(store, unique)
     waiting = [spec for signature, spec in unique.items() if signature not in outcomes]

@@ -67,7 +67,7 @@ def report_main(argv: Sequence[str]) -> int:
     old = _read_page(page, must_exist=not rest)
     text, damaged = rewrite(old, rest, _block, page)
     if text != old:
-        from tprnn.store import write_atomically
+        from tprnn.files import write_atomically
 
         write_atomically(page.resolve(), text.encode())
     print(f"{page}: {'unchanged' if text == old else 'written'}")

@@ -18,8 +18,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from tprnn.errors import DamagedFile, UserError
+from tprnn.files import write_atomically
 from tprnn.report.frame import Group, Row, common, group_rows, show
-from tprnn.store import RunFolder, write_atomically
+from tprnn.store import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

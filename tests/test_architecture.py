@@ -1,0 +1,103 @@
+"""Rooms import downwards only, and no room but its own knows a member by name."""
+
+from __future__ import annotations
+
+import ast
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from conftest import MEMBERS
+
+ROOT = Path(__file__).parent.parent / "tprnn"
+
+# which tprnn rooms each room may import from
+ALLOWED = {
+    "core": {"core"},
+    "tasks": {"tasks", "core", "config", "errors"},
+    "optimizers": {"optimizers", "core", "config", "errors"},
+    "models": {"models", "tasks", "core", "config", "errors"},
+    "trainers": {"trainers", "models", "optimizers", "tasks", "core", "config", "errors"},
+    "engine": {"engine", "trainers", "models", "optimizers", "tasks", "core", "config", "errors", "store"},
+    "report": {"report", "papers", "config", "errors", "store", "files", "compose", "listing"},
+    "papers": {"papers", "config", "errors", "compose", "listing"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Rooms of tprnn that a file imports, at its top and inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        found |= {name.split(".")[1] for name in names if name.startswith("tprnn.")}
+    return found
+
+
+def files(room: str) -> list[Path]:
+    return sorted((ROOT / room).glob("*.py"))
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_rooms_import_downwards_only(room: str) -> None:
+    assert files(room)
+    for path in files(room):
+        assert imported(path) <= ALLOWED[room], path.name
+
+
+def test_core_imports_torch_alone() -> None:
+    outside = set()
+    for path in files("core"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            outside |= {name.split(".")[0] for name in names}
+    standard = {"__future__", "collections", "functools", "hashlib", "math", "tprnn"}
+    assert outside - standard == {"torch"}
+
+
+def test_contract_bases_name_no_member() -> None:
+    """Trainers use the model and task contracts, never a concrete one."""
+    concrete = {f"tprnn.{kind}s.{name}" for kind in ("task", "model") for name in MEMBERS[kind]}
+    for path in files("trainers"):
+        text = path.read_text()
+        assert not [name for name in concrete if f"from {name} " in text], path.name
+
+
+@pytest.mark.parametrize("room", ["core", "engine", "protocols"])
+def test_no_special_case_by_the_name_of_a_member(room: str) -> None:
+    names = {name for kind in MEMBERS for name in MEMBERS[kind]}
+    for path in files(room):
+        constants = {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        assert not constants & names, path.name
+
+
+def test_only_the_store_writes_to_outputs() -> None:
+    """The loop and the protocols open no file for themselves."""
+    for room in ("engine", "protocols", "trainers", "tasks", "models", "optimizers", "core"):
+        for path in files(room):
+            calls = {
+                node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Call)
+            }
+            assert not calls & {"open_file", "write_text", "write_bytes", "mkdir", "unlink", "rename"}, path.name
+            assert "open" not in {
+                getattr(n.func, "id", "") for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)
+            }
+
+
+def test_every_yaml_key_of_a_member_has_a_comment_above_it() -> None:
+    conf = ROOT.parent / "conf"
+    for kind in MEMBERS:
+        for path in (conf / kind).glob("*.yaml"):
+            lines = path.read_text().splitlines()
+            assert lines[0].startswith("# "), path.name
+            for above, line in pairwise(lines):
+                key = line.split(":")[0]
+                if not line.startswith((" ", "#", "-")) and line and key not in ("name", "rule"):
+                    assert above.startswith("#"), f"{path.name}: {key}"
