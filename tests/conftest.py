@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import torch
 import yaml
 
 from tprnn.config import RunSpec, set_dotted
+from tprnn.store import RunFolder, Store
 
 torch.set_num_threads(1)
 CONF = Path(__file__).parent.parent / "conf"
 MEMBERS = {
     kind: sorted(p.stem for p in (CONF / kind).glob("*.yaml")) for kind in ("task", "model", "trainer", "optimizer")
 }
+Make = Callable[..., RunFolder]
 
 
 def raw_config(**choices: str) -> dict[str, Any]:
@@ -47,3 +50,41 @@ def make_spec(changes: dict[str, Any] | None = None, **choices: str) -> RunSpec:
 def spec() -> Callable[..., RunSpec]:
     """The spec maker."""
     return make_spec
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """An open run folder."""
+    spec = make_spec()
+    folder = Store(tmp_path).folder(spec)
+    folder.open(spec)
+    return folder
+
+
+@functools.cache
+def base_spec(trainer: str) -> RunSpec:
+    return make_spec(trainer=trainer)
+
+
+@pytest.fixture
+def make(outputs: str) -> Make:
+    """Writes a run folder with a hand-made result: `make({"seed": 1}, trainer="tptt", iterations=300)`."""
+    store = Store(outputs)
+
+    def write(changes: dict[str, Any] | None = None, *, trainer: str = "bptt", **result: Any) -> RunFolder:
+        spec = base_spec(trainer).replace(changes or {})
+        folder = store.folder(spec)
+        folder.open(spec)
+        result = {"status": "solved", "iterations": 100, "accuracy": 1.0, "seconds": 1.0} | result
+        shared = {"stopped_by": result["status"], "loss": 0.5, "best_accuracy": 1.0, "signature": spec.signature}
+        if result["status"] is not None:
+            folder.write_result(shared | result)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> str:
+    """A folder for runs; it is not there yet."""
+    return str(tmp_path / "outputs")

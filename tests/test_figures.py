@@ -6,12 +6,11 @@ import csv
 import math
 import statistics
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_spec
+from conftest import Make, make_spec
 from matplotlib.lines import Line2D
 
 from tprnn.errors import UserError
@@ -20,13 +19,11 @@ from tprnn.report.figures import COLOURS, Curve, draw, median_curve, read_curves
 from tprnn.report.frame import read_rows
 from tprnn.store import RunFolder, Store
 
-Make = Callable[..., RunFolder]
-
 
 @pytest.fixture
-def make(tmp_path: Path) -> Make:
+def make(outputs: str) -> Make:
     """Writes a run folder with hand-made metrics, `count` checks."""
-    store = Store(tmp_path / "outputs")
+    store = Store(outputs)
 
     def write(
         changes: dict[str, Any] | None = None,
@@ -52,11 +49,6 @@ def make(tmp_path: Path) -> Make:
         return folder
 
     return write
-
-
-@pytest.fixture
-def outputs(tmp_path: Path) -> str:
-    return str(tmp_path / "outputs")
 
 
 def curves_of(outputs: str) -> list[Curve]:

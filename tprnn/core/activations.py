@@ -23,6 +23,10 @@ class Tanh:
         """sigma'(a) as a function of h = sigma(a): 1 - h^2."""
         return torch.addcmul(_one(h), h, h, value=-1.0, out=out)
 
+    def back(self, g: Tensor, h: Tensor, out: Tensor) -> Tensor:
+        """g * sigma'(a), in one pass."""
+        return torch.ops.aten.tanh_backward.grad_input(g, h, grad_input=out)
+
     def prepare_(self, a: Tensor, out: Tensor) -> None:
         """Turn pre-activations of all steps at once into what `displacement` needs: a into g, `out` into 1 - g^2."""
         self.slope(_below_one_(a.tanh_()), out=out)
@@ -46,6 +50,10 @@ class Sigmoid:
         """sigma'(a) as a function of h = sigma(a): h (1 - h) = h - h^2."""
         return torch.addcmul(h, h, h, value=-1.0, out=out)
 
+    def back(self, g: Tensor, h: Tensor, out: Tensor) -> Tensor:
+        """g * sigma'(a), in one pass."""
+        return torch.ops.aten.sigmoid_backward.grad_input(g, h, grad_input=out)
+
     def prepare_(self, a: Tensor, out: Tensor) -> None:
         """Turn pre-activations into s = tanh(a/2), and `out` into (1 - s^2)/2."""
         s = _below_one_(a.mul_(0.5).tanh_())
@@ -66,6 +74,10 @@ class Relu:
     def slope(self, h: Tensor, out: Tensor | None = None) -> Tensor:
         """sigma'(a) as a function of h = sigma(a): 1 where h > 0."""
         return torch.sign(h, out=out)
+
+    def back(self, g: Tensor, h: Tensor, out: Tensor) -> Tensor:
+        """g * sigma'(a), in one pass."""
+        return torch.ops.aten.threshold_backward.grad_input(g, h, 0, grad_input=out)
 
     def prepare_(self, a: Tensor, out: Tensor) -> None:
         """Leave a as it is; `out` is not needed."""

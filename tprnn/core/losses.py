@@ -18,13 +18,11 @@ def softmax_cross_entropy(y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         E [R] and dE/dy = (softmax(y) - onehot)/(S B), [S, R, B, O].
     """
-    S, _, B, _ = y.shape
+    S, R, B, O = y.shape
     log_p = torch.log_softmax(y, -1)
-    picked = targets.unsqueeze(-1)
-    loss = -log_p.gather(-1, picked).sum((0, 2, 3)) / (S * B)
-    gradient = log_p.exp_()
-    gradient.scatter_add_(-1, picked, gradient.new_full((1, 1, 1, 1), -1.0).expand(picked.shape))
-    return loss, gradient.div_(S * B)
+    right = torch.zeros_like(log_p).scatter_(-1, targets.unsqueeze(-1), 1.0)
+    loss = torch.mul(log_p, right).sum((0, 2, 3)).div_(-S * B)
+    return loss, log_p.exp_().sub_(right).div_(S * B)
 
 
 def squared_error(y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,15 +15,26 @@ class Workspace:
         self.dtype, self.device = dtype, device
         self._buffers: dict[tuple[str, tuple[int, ...]], tuple[Tensor, list[Tensor]]] = {}
 
-    def steps(self, name: str, *shape: int) -> tuple[Tensor, list[Tensor]]:
-        """A buffer and the list of its slices along the first axis (slicing anew each step costs as much
-        as a small activation). Fresh buffers are zero."""
-        found = self._buffers.get((name, shape))
-        if found is None:
-            buffer = torch.zeros(shape, dtype=self.dtype, device=self.device)
-            found = self._buffers[name, shape] = (buffer, list(buffer.unbind(0)))
-        return found
+    def steps(self, name: str, T: int, R: int, B: int, H: int) -> tuple[Tensor, list[Tensor]]:
+        """By time: a buffer [T, R, B, H] and its slices, [R, B, H] each, or [B, H] for R = 1.
+
+        The slices are kept, for to slice anew at each step costs as much as a small activation. Fresh buffers are zero.
+        """
+        return self._make(name, (T, R, B, H), lambda buffer: buffer.squeeze(1).unbind(0))
+
+    def rows(self, name: str, T: int, R: int, B: int, H: int) -> tuple[Tensor, list[Tensor]]:
+        """By run: a buffer [R, T B, H] and its steps, [R, B, H] each, or [B, H] for R = 1."""
+        return self._make(name, (R, T * B, H), lambda buffer: buffer.view(R, T, B, H).squeeze(0).unbind(-3))
 
     def tensor(self, name: str, *shape: int) -> Tensor:
         """A buffer alone."""
-        return self.steps(name, *shape)[0]
+        return self._make(name, shape, lambda buffer: ())[0]
+
+    def _make(
+        self, name: str, shape: tuple[int, ...], cut: Callable[[Tensor], Sequence[Tensor]]
+    ) -> tuple[Tensor, list[Tensor]]:
+        found = self._buffers.get((name, shape))
+        if found is None:
+            buffer = torch.zeros(shape, dtype=self.dtype, device=self.device)
+            found = self._buffers[name, shape] = (buffer, list(cut(buffer)))
+        return found

@@ -19,7 +19,7 @@ from torch import Tensor
 from tprnn.core.activations import Activation
 from tprnn.core.init import Initialisation
 from tprnn.core.losses import LOSSES
-from tprnn.core.products import outer_sum, row_sum, rows, steps
+from tprnn.core.products import lookup, outer_sum, row_sum, rows, steps
 from tprnn.core.streams import Stream
 from tprnn.core.work import Workspace
 from tprnn.tasks.base import Batch, Task
@@ -34,11 +34,9 @@ class States:
     h: Tensor
     """[T + 1, R, B, H], h[0] = h_0 = 0."""
     h_t: list[Tensor]
-    """Its slices [R, B, H]."""
-    x: Tensor
-    """[T, R, B, H], the input part x_t W_xh of the pre-activations."""
+    """Its slices, [R, B, H] each, or [B, H] for R = 1."""
     valid: list[Tensor]
-    """[R, B, 1], 1 in a sequence and 0 before its start, for the first `batch.empty` steps only."""
+    """1 in a sequence and 0 before its start, [R, B, 1] or [B, 1], for the first `batch.empty` steps only."""
     batch: Batch
 
 
@@ -122,12 +120,20 @@ class Model(ABC):
         found = self.readout(params, self.forward(params, batch))
         return found.y, found.loss
 
+    def input_rows(self, params: Tensors, batch: Batch, bias: Tensor, name: str) -> Tensor:
+        """x_t W_xh + bias for all steps by run, [R, T B, H], in the buffer `name` (additive networks)."""
+        T, R, B = batch.inputs.shape[:3]
+        out = self.work.rows(name, T, R, B, self.H)[0]
+        if batch.tokens:
+            return lookup(params["W_xh"] + bias[:, None], batch.inputs, out=out, by_run=True)
+        return torch.baddbmm(bias[:, None], rows(batch.inputs), params["W_xh"], out=out)
+
     def valid(self, batch: Batch) -> list[Tensor]:
-        """[R, B, 1] for each step that may stand before a sequence: 1 from its start on, else 0."""
+        """For each step that may stand before a sequence: 1 from its start on, else 0."""
         if batch.start is None:
             return []
         t = torch.arange(batch.empty, device=self.device)[:, None, None, None]
-        return list((t >= batch.start[..., None]).to(self.dtype).unbind(0))
+        return list((t >= batch.start[..., None]).to(self.dtype).squeeze(1).unbind(0))
 
     def mask_(self, states: States, signal: Tensor) -> Tensor:
         """Zero a signal [T, R, B, H] in the empty steps before a sequence."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from tprnn.config import setting
 from tprnn.core.activations import ACTIVATIONS
 from tprnn.core.init import INITIALISATIONS
-from tprnn.core.products import lookup, lookup_gradient, outer_sum, row_sum, rows
+from tprnn.core.products import lookup, lookup_gradient, one_step, outer_sum, row_sum, rows, steps
 from tprnn.models.base import Model, States, Tensors
 from tprnn.tasks.base import Batch, Task
 
@@ -52,36 +52,36 @@ class SRN(Model):
 
     def forward(self, params: Tensors, batch: Batch) -> States:
         T, R, B = batch.inputs.shape[:3]
-        x = self.work.tensor("x", T, R, B, self.H)
-        if batch.tokens:
-            lookup(params["W_xh"], batch.inputs, out=x)
-        else:
-            torch.matmul(batch.inputs, params["W_xh"], out=x)
         states, h_t = self.work.steps("h", T + 1, R, B, self.H)
-        torch.add(x, params["b_h"][:, None], out=states[1:])
+        if batch.tokens:
+            table = params["W_xh"] + params["b_h"][:, None]
+            lookup(table, batch.inputs, out=states[1:], by_run=False)
+        else:
+            states[1:].copy_(steps(self.input_rows(params, batch, params["b_h"], "x"), T))
         valid = self.valid(batch)
-        W_hh, apply_ = params["W_hh"], self.activation.apply_
+        W_hh, add_product_, _ = one_step(params["W_hh"])
+        apply_ = self.activation.apply_
         for t, (h_tm1, h) in enumerate(pairwise(h_t)):
-            apply_(h.baddbmm_(h_tm1, W_hh))  # Eq. 1
+            apply_(add_product_(h, h_tm1, W_hh))  # Eq. 1
             if t < len(valid):
                 h.mul_(valid[t])
-        return States(states, h_t, x, valid, batch)
+        return States(states, h_t, valid, batch)
 
     def adjoint(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
         T, R, B = states.batch.inputs.shape[:3]
         S = states.batch.outputs
         da, da_t = self.work.steps("da", T, R, B, self.H)
-        back = self.work.tensor("back", R, B, self.H)
-        self.activation.slope(states.h[1:], out=da)
-        W_hh_T = params["W_hh"].mT
-        da_t[T - 1].mul_(dh[S - 1])
+        dh_t = dh.squeeze(1)
+        W_hh_T, _, product = one_step(params["W_hh"].mT)
+        back = torch.empty_like(da_t[0])
+        signal = self.activation.back
+        signal(dh_t[S - 1], states.h_t[T], out=da_t[T - 1])
         for t in range(T - 2, -1, -1):
-            torch.bmm(da_t[t + 1], W_hh_T, out=back)  # dE/dh_t = dE/da_{t+1} W_hh^T (+ its own output's part)
+            product(da_t[t + 1], W_hh_T, out=back)  # dE/dh_t = dE/da_{t+1} W_hh^T (+ its own output's part)
             if t >= T - S:
-                back.add_(dh[t - T + S])
-            da_t[t].mul_(back)
-        self.mask_(states, da)
-        return da
+                back.add_(dh_t[t - T + S])
+            signal(back, states.h_t[t + 1], out=da_t[t])
+        return self.mask_(states, da)
 
     def gradients(self, states: States, da: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}

@@ -23,6 +23,13 @@ def like(value: Tensor | float, w: Tensor) -> Tensor | float:
     return value.view(-1, *[1] * (w.dim() - 1)) if isinstance(value, Tensor) else value
 
 
+def step_(w: Tensor, x: Tensor, rate: Tensor | float, sign: float) -> Tensor:
+    """w + sign rate x, in place and in one pass; `rate` a number or a tensor that broadcasts over w."""
+    if isinstance(rate, Tensor):
+        return w.addcmul_(x, rate, value=sign)
+    return w.add_(x, alpha=sign * rate)
+
+
 class Optimizer(ABC):
     """`Settings` are its YAML keys; `slots` name the tensors it keeps for each parameter."""
 

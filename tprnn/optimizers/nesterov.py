@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tprnn.config import setting
-from tprnn.optimizers.base import Optimizer, like
+from tprnn.optimizers.base import Optimizer, like, step_
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,7 @@ class Nesterov(Optimizer):
 
     def update(self, w: Tensor, g: Tensor, rate: Tensor | float, slots: Mapping[str, Tensor]) -> None:
         mu, v = like(self.momentum, w), slots["v"]
-        step = g.mul_(rate)
-        v.mul_(mu).sub_(step)
-        w.sub_(step)
-        if isinstance(mu, Tensor):
-            w.addcmul_(v, mu)
-        else:
-            w.add_(v, alpha=mu)
+        v.mul_(mu)
+        step_(v, g, rate, -1.0)
+        step_(w, g, rate, -1.0)
+        step_(w, v, mu, 1.0)

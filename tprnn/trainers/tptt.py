@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from tprnn.config import member_class, rate, setting
-from tprnn.core.products import outer_sum, row_sum, rows, steps
+from tprnn.core.products import one_step, outer_sum, row_sum, rows, steps
 from tprnn.core.streams import Stream, normals, uniform
 from tprnn.errors import UserError
 from tprnn.models.base import States, Tensors
@@ -64,8 +64,7 @@ class TPTT(Trainer):
     def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)
         self.options = self.settings[0]  # what is not per run is the same for all
-        self.alpha_i = model_shaped(self.number("alpha_i"))
-        self.noise = model_shaped(self.number("noise"))
+        self.alpha_i, self.noise = self.number("alpha_i"), self.number("noise")
         self.noisy = any(one.noise > 0 for one in self.settings)
         self.noise_stream = Stream(seeds, "noise", model.device)
         self.phase_stream = Stream(seeds, "phase", model.device)
@@ -111,87 +110,95 @@ class TPTT(Trainer):
 
     def inverse_gradients(self, params: Tensors, states: States, position: int) -> dict[str, Tensor]:
         """Eq. 9: gradients of sum_t MSE(G(x_t, F(x_t, h_{t-1})), h_{t-1}) by V_hh, c_h."""
-        model, T = self.model, states.batch.T
-        _, R, B, H = states.x.shape
-        h_tm1, h_t = states.h[:-1], states.h[1:]
+        model, activation, batch = self.model, self.model.activation, states.batch
+        T, (_, R, B, H) = batch.T, states.h.shape
+        h_tm1, h_t = rows(states.h[:-1]), rows(states.h[1:])
         if self.noisy:
             # section 3.1.2: h_{t-1} + epsilon both as input of F and as the value to give back
-            epsilon = normals(self.noise_stream, position, (T, B, H), model.dtype).transpose(0, 1)
-            h_tm1 = model.mask_(states, h_tm1 + self.noise * epsilon)
-            h_t = model.work.tensor("noisy", T, R, B, H)
-            torch.add(states.x, params["b_h"][:, None], out=h_t)
-            model.activation.apply_(h_t.add_(steps(torch.bmm(rows(h_tm1), params["W_hh"]), T)))
-            model.mask_(states, h_t)
-        last = T if self.options.reading == "released" else T - 1
-        g = self.inverse_input(params, states.x[:last], h_t[:last], "g")
-        model.activation.apply_(g)
-        signal = model.activation.slope(g, out=model.work.tensor("d", last, R, B, H))
-        d = rows(model.mask_(states, signal.mul_(g.sub_(h_tm1[:last]))))
+            epsilon = normals(self.noise_stream, position, (T * B, H), model.dtype)
+            h_tm1 = h_tm1 + shaped(self.noise, 3) * epsilon
+            h_t = model.input_rows(params, batch, params["b_h"], "noisy").baddbmm_(h_tm1, params["W_hh"])
+            activation.apply_(h_t)
+        g = activation.apply_(self.inverse_input(params, states, h_t))
+        d = model.work.rows("d", T, R, B, H)[0]
+        activation.back(torch.sub(g, h_tm1, out=d), g, out=d)
+        model.mask_(states, steps(d, T))
+        last = (T if self.options.reading == "released" else T - 1) * B
+        h_t, d = h_t[:, :last], d[:, :last]
         # the 2/(BH) of the mean: on the sums, which are smaller
-        return {"V_hh": outer_sum(rows(h_t[:last]), d).mul_(2.0 / (B * H)), "c_h": row_sum(d).mul_(2.0 / (B * H))}
+        return {"V_hh": outer_sum(h_t, d).mul_(2.0 / (B * H)), "c_h": row_sum(d).mul_(2.0 / (B * H))}
 
-    def inverse_input(self, params: Tensors, x: Tensor, h: Tensor, name: str) -> Tensor:
-        """Pre-activations of G: x_t W_xh + h_t V_hh + c_h for the given steps, [T', R, B, H], in a buffer."""
-        T, R, B, H = x.shape
-        out = self.model.work.tensor(name, T, R, B, H)
-        product = torch.bmm(rows(h), params["V_hh"], out=self.model.work.tensor("product", R, T * B, H))
-        return torch.add(steps(product, T), x, out=out).add_(params["c_h"][:, None])
+    def inverse_input(self, params: Tensors, states: States, h: Tensor) -> Tensor:
+        """Pre-activations of G by run, [R, T B, H]: x_t W_xh + h_t V_hh + c_h, for h [R, T B, H]."""
+        return self.model.input_rows(params, states.batch, params["c_h"], "g").baddbmm_(h, params["V_hh"])
 
     def targets(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
         """Displacements delta_t = h_hat_t - h_t for t = 1..T, [T, R, B, H]; Eq. 3 and 8, dai2021 eq. 22."""
-        T, R, B, H = states.x.shape
-        S = dh.shape[0]
+        T, (_, R, B, H) = states.batch.T, states.h.shape
         delta, delta_t = self.model.work.steps("delta", T, R, B, H)
-        e = dh * -self.alpha_i  # [S, R, B, H], the pull of each step's own output
-        delta_t[T - 1].copy_(e[S - 1])  # Eq. 3
-        carry = self.carry_displacement if self.options.targets == "displacement" else self.carry_absolute
-        carry(params, states, delta_t, e)
+        e = (dh * -shaped(self.alpha_i, 4)).squeeze(1)  # the pull of each step's own output
+        delta_t[T - 1].copy_(e[-1])  # Eq. 3
+        # G at all steps 1..T: what is at index t belongs to x_{t+1}, h_{t+1}
+        a = self.inverse_input(params, states, rows(states.h[1:]))
+        if self.options.targets == "displacement":
+            self.carry_displacement(params, states, delta_t, a, e)
+        else:
+            self.carry_absolute(params, states, delta_t, a, e)
         return delta
 
-    def carry_displacement(self, params: Tensors, states: States, delta_t: list[Tensor], e: Tensor) -> None:
-        """Eq. 8 for t = T-1..1 in the exact form of core/activations."""
-        activation, V_hh = self.model.activation, params["V_hh"]
-        (T, R, B, H), S = states.x.shape, e.shape[0]
-        a_t = self.model.work.steps("a_next", T - 1, R, B, H)[1]
-        a = self.inverse_input(params, states.x[1:], states.h[2:], "a_next")
-        gap = None if self.options.difference_correction else activation.apply_(a.clone()).sub_(states.h[1:T])
-        slope, slope_t = self.model.work.steps("a_slope", T - 1, R, B, H)
+    def carry_displacement(self, params: Tensors, states: States, delta_t: list[Tensor], a: Tensor, e: Tensor) -> None:
+        """Eq. 8 for t = T-1..1 in the exact form of core/activations; index t of a list holds step t + 1."""
+        activation, work = self.model.activation, self.model.work
+        T, (_, R, B, H) = states.batch.T, states.h.shape
+        V_hh, _, product = one_step(params["V_hh"])
+        gap = None
+        if not self.options.difference_correction:  # Eq. 5: h_hat_t = G(x_{t+1}, h_hat_{t+1})
+            gap = steps(activation.apply_(a.clone()), T)[1:].sub(states.h[1:T]).squeeze(1)
+        a_t = work.rows("g", T, R, B, H)[1]
+        slope, slope_t = work.rows("slope", T, R, B, H)
         activation.prepare_(a, out=slope)
-        u = self.model.work.tensor("u", R, B, H)
-        for t in range(T - 2, -1, -1):  # index t holds step t + 1
-            torch.bmm(delta_t[t + 1], V_hh, out=u)
-            activation.displacement(a_t[t], slope_t[t], u, out=delta_t[t])
+        u = torch.empty_like(delta_t[0])
+        displacement = activation.displacement
+        for t in range(T - 2, -1, -1):
+            product(delta_t[t + 1], V_hh, out=u)
+            displacement(a_t[t + 1], slope_t[t + 1], u, out=delta_t[t])
             if gap is not None:
-                delta_t[t].add_(gap[t])  # Eq. 5: h_hat_t = G(x_{t+1}, h_hat_{t+1}) without correction
-            if t >= T - S:
-                delta_t[t].add_(e[t - T + S])
-            if t < len(states.valid):
-                delta_t[t].mul_(states.valid[t])
+                delta_t[t].add_(gap[t])
+            self.pull(states, delta_t[t], e, t)
 
-    def carry_absolute(self, params: Tensors, states: States, delta_t: list[Tensor], e: Tensor) -> None:
+    def carry_absolute(self, params: Tensors, states: States, delta_t: list[Tensor], a: Tensor, e: Tensor) -> None:
         """Eq. 8 on h_hat itself, as the released program computes it; delta_t = h_hat_t - h_t afterwards."""
-        activation, V_hh, c_h = self.model.activation, params["V_hh"], params["c_h"][:, None]
-        (T, _, _, _), S = states.x.shape, e.shape[0]
-        g = activation.apply_(self.inverse_input(params, states.x[1:], states.h[2:], "a_next"))
+        activation, T = self.model.activation, states.batch.T
+        V_hh, add_product_, _ = one_step(params["V_hh"])
+        x_t = steps(self.model.input_rows(params, states.batch, params["c_h"], "x_hat"), T).squeeze(1)
+        g_t = steps(activation.apply_(a), T).squeeze(1)
         h_hat = states.h_t[T] + delta_t[T - 1]
         for t in range(T - 2, -1, -1):
-            g_hat = activation.apply_(torch.baddbmm(states.x[t + 1] + c_h, h_hat, V_hh))
+            g_hat = activation.apply_(add_product_(x_t[t + 1].clone(), h_hat, V_hh))
             h_t = states.h_t[t + 1]
-            h_hat = h_t - g[t] + g_hat if self.options.difference_correction else g_hat
-            if t >= T - S:
-                h_hat = h_hat + e[t - T + S]
+            h_hat = h_t - g_t[t + 1] + g_hat if self.options.difference_correction else g_hat
             torch.sub(h_hat, h_t, out=delta_t[t])
-            if t < len(states.valid):
-                delta_t[t].mul_(states.valid[t])
+            if t >= T - e.shape[0] or t < len(states.valid):
+                self.pull(states, delta_t[t], e, t)
+                h_hat = h_t + delta_t[t]
+
+    def pull(self, states: States, delta: Tensor, e: Tensor, t: int) -> None:
+        """Add what step t + 1's own output asks for; no target before the start of a sequence."""
+        first = states.batch.T - e.shape[0]
+        if t >= first:
+            delta.add_(e[t - first])
+        if t < len(states.valid):
+            delta.mul_(states.valid[t])
 
     def local_gradients(self, states: States, delta: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Eq. 10 and 13: dMSE(F(x_t, h_{t-1}), h_hat_t)/da_t = -(2/BH) delta_t * sigma'(a_t), summed over t."""
-        T, R, B, H = delta.shape
-        signal = self.model.activation.slope(states.h[1:], out=self.model.work.tensor("local", T, R, B, H))
-        gradients = self.model.gradients(states, signal.mul_(delta), names)
-        return {name: g.mul_(-2.0 / (B * H)) for name, g in gradients.items()}
+        _, _, B, H = delta.shape
+        signal = self.model.activation.back(delta, states.h[1:], out=delta)
+        return {name: g.mul_(-2.0 / (B * H)) for name, g in self.model.gradients(states, signal, names).items()}
 
 
-def model_shaped(value: Tensor | float) -> Tensor | float:
-    """A per-run number shaped to broadcast over [T, R, B, H]."""
-    return value.view(1, -1, 1, 1) if isinstance(value, Tensor) else value
+def shaped(value: Tensor | float, dims: int) -> Tensor | float:
+    """A per-run number shaped to broadcast over [T, R, B, H] (dims 4) or [R, T B, H] (dims 3)."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.view(1, -1, 1, 1) if dims == 4 else value.view(-1, 1, 1)

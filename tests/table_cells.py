@@ -1,0 +1,21 @@
+"""What the tests of reports share: the cells of a printed table."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from tprnn.report.frame import parse_where, read_rows, select
+from tprnn.report.tables import make_table
+
+
+def table_of(outputs: str, *where: str) -> list[dict[str, str]]:
+    """The CSV table as dicts."""
+    rows, damaged = read_rows(outputs)
+    assert damaged == []
+    return list(csv.DictReader(io.StringIO(make_table(select(rows, parse_where(where)), "csv"))))
+
+
+def markdown_cells(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]

@@ -1,0 +1,140 @@
+"""Published cells, the recipes that answer them, and their tables before anything is run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections import Counter
+
+import pytest
+from paper_cells import CELLS, the
+
+from tprnn import compose
+from tprnn.errors import UserError
+from tprnn.papers import published
+from tprnn.papers.recipes import RecipeCell, names, recipe
+from tprnn.protocols import reproduce
+from tprnn.report.paper import paper_report
+
+ANSWERED = ("table1", "table2", "tableA1", "tableA3")
+
+
+# ---- published cells and recipes
+
+
+def test_cell_ids_are_unique_and_say_their_table() -> None:
+    cells = [
+        (table, cell)
+        for paper in published.papers().values()
+        for table in paper.tables.values()
+        for cell in table.cells
+    ]
+    assert len({cell.id for _, cell in cells}) == len(cells)
+    assert all(cell.id.startswith(f"{table.paper}.{table.id}.") for table, cell in cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("manchev2021/table1", "manchev2020"),
+        ("manchev2020/tabel1", "manchev2020/table1"),
+        ("manchev2020", "manchev2020/t"),
+    ],
+)
+def test_unknown_published_tables_name_the_nearest(name: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        published.table(name)
+
+
+@pytest.mark.parametrize("name", ["manchev2020/tabel1", "manchev2021/table1", "manchev2020/table3", "manchev2020"])
+def test_unknown_recipes_name_the_nearest(name: str) -> None:
+    with pytest.raises(UserError, match="manchev2020"):
+        recipe(name)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda c: f"{c.recipe}:{c.row.key}:{c.column.key}")
+def test_every_recipe_cell_composes_to_the_run_it_names(cell: RecipeCell) -> None:
+    spec = cell.spec()
+    assert spec.config["task"]["name"] == cell.row.task
+    assert spec.config["task"]["T"] == cell.first_T
+    assert {key: spec.config["trainer"][key] for key in cell.params} == dict(cell.params)
+
+
+@pytest.mark.parametrize("table", ANSWERED)
+def test_every_published_cell_is_answered_once_and_at_its_length(table: str) -> None:
+    wanted = [cell.id for cell in published.table(f"manchev2020/{table}").cells]
+    answers = [cell for cell in recipe(f"manchev2020/{table}").cells if cell.published]
+    assert Counter(cell.published.id for cell in answers if cell.published) == Counter(wanted)
+    for cell in answers:
+        assert cell.published is not None
+        assert cell.published.T == cell.row.T
+        assert cell.published.metric == recipe(cell.recipe).metric
+
+
+def test_recipes_use_the_published_parameters_where_there_are_any() -> None:
+    printed = [cell for cell in CELLS if cell.published and cell.published.params]
+    assert printed
+    for cell in printed:
+        assert cell.published is not None
+        assert cell.params == cell.published.params
+
+
+def test_columns_of_a_recipe_differ_in_what_is_trained() -> None:
+    for name in ("manchev2020/table1", "manchev2020/numerics"):
+        for row in recipe(name).rows:
+            specs = [cell.spec() for cell in recipe(name).cells if cell.row == row]
+            assert len({spec.signature for spec in specs}) == len(specs)
+
+
+def test_controls_freeze_or_slow_the_recurrent_parameters() -> None:
+    frozen = the("manchev2020/table1", "adding", "TPTT_frozen").spec().config["trainer"]
+    assert frozen["freeze"] == ["W_hh", "b_h"]
+    for factor in ("1e-2", "1e-4"):
+        trainer = the("manchev2020/table1", "adding", f"BPTT_factor_{factor}").spec().config["trainer"]
+        assert (trainer["alpha"], trainer["rate_factors"]) == (0.01, {"W_hh": float(factor), "b_h": float(factor)})
+
+
+@pytest.mark.parametrize("column", ["BPTT_best", "TPTT_best"])
+def test_best_cells_have_the_whole_grid_as_candidates_under_the_paper_budget_alone(column: str) -> None:
+    cell = the("manchev2020/table2", "adding", column)
+    lines = [line for line in cell.overrides if not line.startswith("trainer.alpha")]
+    grid = {spec.signature for spec in compose.points([*lines, "grid=manchev2020"])}
+    assert {spec.signature for spec in cell.candidates("paper")} == grid | {cell.spec().signature}
+    assert [spec.signature for spec in cell.candidates("laptop")] == [cell.spec().signature]
+
+
+# ---- tables without runs
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_command_of_a_cell_not_run_is_accepted(name: str, outputs: str) -> None:
+    for row in csv.DictReader(io.StringIO(paper_report(outputs, name, "csv"))):
+        assert len(reproduce.parse(shlex.split(row["command"])[2:]).cells) == 1
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_table_has_a_line_for_each_cell_in_each_format(name: str, outputs: str) -> None:
+    count = len(recipe(name).cells)
+    assert len(list(csv.reader(io.StringIO(paper_report(outputs, name, "csv"))))) == count + 1
+    latex = paper_report(outputs, name, "latex")
+    assert latex.count(r"\\") == count + 1
+    assert "≥" not in latex
+    markdown = paper_report(outputs, name, "md")
+    assert sum("tprnn reproduce" in line for line in markdown.splitlines()) == count
+
+
+def test_a_paper_alone_lists_its_tables_and_ours(outputs: str) -> None:
+    listed = paper_report(outputs, "manchev2020", "csv")
+    for table in (*published.paper("manchev2020").tables, "numerics"):
+        assert f"manchev2020/{table}," in listed
+    for name in names():
+        assert f"tprnn reproduce {name}" in listed
+
+
+@pytest.mark.parametrize(
+    ("paper", "fmt", "says"), [("manchev202", "md", "manchev2020"), ("manchev2020/table1", "htm", "choices: csv")]
+)
+def test_unknown_papers_and_formats_are_one_clear_line(outputs: str, paper: str, fmt: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        paper_report(outputs, paper, fmt)

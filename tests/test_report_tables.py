@@ -1,0 +1,176 @@
+"""Tables of recorded runs: which runs are one line, and the numbers over their seeds."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+from conftest import Make, make_spec
+from table_cells import markdown_cells, table_of
+
+from tprnn.report.frame import read_rows, short_names
+from tprnn.report.tables import iterations_to_solve, make_table
+
+# ---- grouping
+
+
+def test_runs_that_differ_in_seed_only_are_one_group(make: Make, outputs: str) -> None:
+    for seed in range(3):
+        make({"seed": seed, "trainer.alpha": 0.01})
+        make({"seed": seed, "trainer.alpha": 0.1})
+    table = table_of(outputs)
+    assert [(line["alpha"], line["seeds"]) for line in table] == [("0.01", "3"), ("0.1", "3")]
+
+
+def test_execution_keys_do_not_part_a_group(make: Make, outputs: str) -> None:
+    make({"seed": 0, "threads": 1})
+    make({"seed": 1, "threads": 2, "stack_size": 7})
+    assert [line["seeds"] for line in table_of(outputs)] == ["2"]
+
+
+def test_settings_that_another_member_lacks_are_no_column(make: Make, outputs: str) -> None:
+    make(trainer="bptt")
+    make(trainer="tptt")
+    (first, second) = table_of(outputs)
+    assert list(first)[:2] == ["trainer", "seeds"]
+    assert [first["trainer"], second["trainer"]] == ["bptt", "tptt"]
+
+
+def test_every_setting_that_differs_is_a_column(make: Make, outputs: str) -> None:
+    make({"trainer.freeze": ["W_hh", "b_h"]})
+    make({"trainer.rate_factors": {"W_hh": 0.01}})
+    make({"dtype": "float64", "task.T": 30, "train.max_iterations": 500})
+    make(trainer="tptt")
+    table = table_of(outputs)
+    assert set(table[0]) >= {"T", "trainer", "freeze", "rate_factors.W_hh", "dtype", "max_iterations"}
+    labels = list(table[0])[: list(table[0]).index("seeds")]
+    assert "rate_factors" not in labels  # {} is no setting
+    assert len({tuple(line[label] for label in labels) for line in table}) == 4
+    assert "[W_hh, b_h]" in [line["freeze"] for line in table]
+
+
+def test_two_names_of_one_run_are_one_group(make: Make, outputs: str) -> None:
+    hx = make_spec(trainer="tptt_hx").config["trainer"]
+    rates = {f"trainer.{key}": hx[key] for key in ("alpha_i", "alpha_f", "alpha_g", "wxh")}
+    make({"seed": 0}, trainer="tptt_hx")
+    make({"seed": 1, **rates}, trainer="tptt")
+    assert [line["seeds"] for line in table_of(outputs)] == ["2"]
+
+
+def test_lines_are_in_the_order_of_their_numbers(make: Make, outputs: str) -> None:
+    for T in (100, 20, 30):
+        make({"task.T": T})
+    assert [line["T"] for line in table_of(outputs)] == ["20", "30", "100"]
+
+
+def test_short_names_stay_unambiguous() -> None:
+    keys = ["seed", "task.name", "task.reading", "trainer.reading", "trainer.rate_factors.W_hh", "model.W_hh"]
+    names = short_names(keys)
+    assert len(set(names.values())) == len(keys)
+    assert [names[key] for key in keys[:3]] == ["seed", "task", "task.reading"]
+
+
+def test_an_ambiguous_setting_keeps_its_full_name(make: Make, outputs: str) -> None:
+    make({"task.reading": "paper"}, trainer="tptt")
+    make({"task.reading": "released"}, trainer="tptt")
+    assert [line["task.reading"] for line in table_of(outputs)] == ["paper", "released"]
+
+
+# ---- numbers
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+def test_median_least_and_most_over_seeds(make: Make, outputs: str, count: int) -> None:
+    iterations = [700, 300, 900, 100, 500, 1100, 200][:count]
+    accuracy = [0.9993, 1.0, 0.25, 0.125, 0.5, 0.75, 1 / 3][:count]
+    seconds = [1.5, 2.25, 100.125, 4.0, 1 / 7, 3.0, 2.0][:count]
+    for seed in range(count):
+        make({"seed": seed}, iterations=iterations[seed], accuracy=accuracy[seed], seconds=seconds[seed])
+    (line,) = table_of(outputs)
+    expected = {
+        "seeds": count,
+        "solved": count,
+        "iterations_median": statistics.median(iterations),
+        "iterations_min": min(iterations),
+        "iterations_max": max(iterations),
+        "accuracy_median": statistics.median(accuracy),
+        "accuracy_min": min(accuracy),
+        "accuracy_max": max(accuracy),
+        "seconds_median": statistics.median(seconds),
+    }
+    assert {key: float(line[key]) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("solved", "unsolved", "median", "is_bound", "shown"),
+    [
+        ([100, 200, 300], [], 200, False, "200 [100–300]"),
+        ([100, 900], [500], 900, False, "900 [100–>500]"),  # a failure at 500 is longer than a success at 900
+        ([100], [500, 500], 500, True, ">500 [100–>500]"),
+        ([100], [500], 100, True, ">100 [100–>500]"),
+        ([100, 200], [500, 500], 200, True, ">200 [100–>500]"),
+        ([], [500, 700], 500, True, ">500 [>500–>700]"),
+        ([], [500], 500, True, ">500"),
+        ([100, 400], [], 250, False, "250 [100–400]"),
+    ],
+)
+def test_an_unsolved_run_counts_as_longer_than_any_solved_one(
+    make: Make, outputs: str, solved: list[int], unsolved: list[int], median: int, is_bound: bool, shown: str
+) -> None:
+    for seed, iterations in enumerate([*solved, *unsolved]):
+        make({"seed": seed}, status="solved" if seed < len(solved) else "not_solved", iterations=iterations)
+    rows, _ = read_rows(outputs)
+    spread = iterations_to_solve(rows)
+    assert spread is not None
+    assert (spread.median, spread.median_is_bound) == (median, is_bound)
+    header, line = markdown_cells(make_table(rows))
+    assert line[header.index("iterations")] == shown
+    assert line[header.index("solved")] == f"{len(solved)}/{len(solved) + len(unsolved)}"
+
+
+def test_unfinished_runs_are_counted_and_enter_no_number(make: Make, outputs: str) -> None:
+    make({"seed": 0}, iterations=400, accuracy=0.5)
+    make({"seed": 1}, status="diverged", iterations=700, accuracy=0.25)
+    make({"seed": 2}, status="interrupted", iterations=9000, accuracy=0.9)
+    make({"seed": 3}, status="failed", iterations=None, accuracy=None)
+    make({"seed": 4}, status=None)
+    with make({"seed": 5}, status=None).lock(), make({"seed": 6}, status="interrupted").lock():
+        (line,) = table_of(outputs)
+        header, cells = markdown_cells(make_table(read_rows(outputs)[0]))
+    expected = {"seeds": 2, "solved": 1, "interrupted": 1, "failed": 1, "running": 2, "started": 1}
+    assert {key: int(line[key]) for key in expected} == expected
+    assert line["accuracy_median"] == str(statistics.median([0.5, 0.25]))
+    assert cells[header.index("unfinished")] == "1 interrupted, 1 failed, 2 running, 1 started"
+
+
+def test_a_group_without_a_finished_run_is_shown(make: Make, outputs: str) -> None:
+    make(status="failed", iterations=None, accuracy=None, seconds=None)
+    header, cells = markdown_cells(make_table(read_rows(outputs)[0]))
+    assert dict(zip(header, cells, strict=True)) == {
+        "seeds": "0",
+        "solved": "0/0",
+        "iterations": "–",
+        "accuracy (%)": "–",
+        "seconds": "–",
+        "unfinished": "1 failed",
+    }
+    (line,) = table_of(outputs)
+    assert line["iterations_median"] == line["accuracy_median"] == line["seconds_median"] == ""
+
+
+def test_numbers_that_are_not_finite_leave_a_table(make: Make, outputs: str) -> None:
+    make({"seed": 0}, status="diverged", accuracy=float("nan"), loss=float("nan"))
+    make({"seed": 1}, status="diverged", accuracy=0.5, loss=float("inf"))
+    assert [line["accuracy_median"] for line in table_of(outputs)] == ["0.5"]
+
+
+def test_a_tree_of_two_hundred_runs_is_summarised_group_by_group(make: Make, outputs: str) -> None:
+    written: dict[tuple[str, str], list[int]] = {}
+    for number in range(200):
+        seed, rest = number % 5, number // 5
+        alpha, T = [1e-5, 1e-4, 1e-3, 0.01, 0.1][rest % 5], 10 * (1 + rest // 5)
+        iterations = 100 * (1 + number * 37 % 101)
+        make({"seed": seed, "task.T": T, "trainer.alpha": alpha}, iterations=iterations)
+        written.setdefault((str(T), f"{alpha:g}"), []).append(iterations)
+    found = {(line["T"], line["alpha"]): float(line["iterations_median"]) for line in table_of(outputs)}
+    assert found == {key: statistics.median(values) for key, values in written.items()}
