@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from tprnn.config import RunSpec, set_dotted
+from tprnn.engine.slab import prepare_process
 from tprnn.store import RunFolder, Store
 
-torch.set_num_threads(1)
+prepare_process(threads=1)
 CONF = Path(__file__).parent.parent / "conf"
 MEMBERS = {
     kind: sorted(p.stem for p in (CONF / kind).glob("*.yaml")) for kind in ("task", "model", "trainer", "optimizer")

@@ -49,7 +49,7 @@ def recorded_gradients(slab: Slab, batch: Batch, position: int = 0) -> dict[str,
 
 def one_run(batch: Batch, r: int) -> tuple[Tensor, Tensor, Tensor | None]:
     """Inputs [T, B, I] (tokens as one-hot), targets [S, B, ...] and starts [B] of run r."""
-    return batch.inputs[:, r], batch.targets[:, r], None if batch.start is None else batch.start[r]
+    return batch.inputs[r], batch.targets[r], None if batch.start is None else batch.start[r]
 
 
 def forward(p: dict[str, Tensor], x: Tensor, start: Tensor | None, sigma: Any) -> list[Tensor]:

@@ -103,7 +103,7 @@ def test_bptt_with_outputs_at_every_step() -> None:
     perturb(slab)
     last = slab.batch(0)
     generator = torch.Generator().manual_seed(0)
-    every = Batch(last.inputs, torch.randint(0, 4, (9, *last.inputs.shape[1:]), generator=generator))
+    every = Batch(last.inputs, torch.randint(0, 4, (2, 9, 5), generator=generator))
     expected = [bptt_gradients(slab, every, r) for r in range(2)]
     found = recorded_gradients(slab, every)
     for r in range(2):

@@ -27,7 +27,7 @@ def tiny(trainer: str, **changes: object) -> tuple[Slab, Batch]:
             w[0] = torch.tensor([[W_XH], [0.0]])  # the second input channel is unused
         else:
             w.fill_(values[name])
-    x = torch.tensor([[1.0, 0.0], [0.5, 0.0]], dtype=torch.float64).view(2, 1, 1, 2)
+    x = torch.tensor([[1.0, 0.0], [0.5, 0.0]], dtype=torch.float64).view(1, 2, 1, 2)
     return slab, Batch(x, torch.full((1, 1, 1, 1), 0.3, dtype=torch.float64))
 
 

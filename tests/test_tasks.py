@@ -49,7 +49,7 @@ PLACES = {
 @pytest.mark.parametrize(("name", "T", "reading"), list(PLACES))
 def test_temporal_order_places_its_symbols_as_defined(name: str, T: int, reading: str) -> None:
     task, batch = sample(name, T, reading)
-    tokens = batch.inputs[:, 0]  # [T, B]
+    tokens = batch.inputs[0]  # [T, B]
     assert tokens.shape[0] == T
     marked = tokens >= 4
     places = PLACES[name, T, reading]
@@ -69,7 +69,7 @@ def test_temporal_order_places_its_symbols_as_defined(name: str, T: int, reading
 @pytest.mark.parametrize("reading", ["released", "paper"])
 def test_random_permutation_hides_its_answer_in_the_first_symbol(reading: str) -> None:
     _, batch = sample("random_permutation", 30, reading)
-    tokens = batch.inputs[:, 0]
+    tokens = batch.inputs[0]
     assert tokens.shape[0] == (30 if reading == "released" else 29)
     assert torch.equal(batch.targets[0, 0], tokens[0])
     equally_likely(tokens[0], 2)
@@ -81,10 +81,10 @@ def test_random_permutation_hides_its_answer_in_the_first_symbol(reading: str) -
 @pytest.mark.parametrize(("T", "reading"), [(40, "released"), (40, "paper"), (10, "released"), (10, "paper")])
 def test_adding_marks_two_values_and_asks_for_their_mean(T: int, reading: str) -> None:
     _, batch = sample("adding", T, reading, n=200, runs=400)
-    values, markers = batch.inputs.unbind(-1)  # [T', R, B]
-    assert (markers.sum(0) == 2).all()
-    expected = (values * markers).sum(0) / 2
-    assert torch.allclose(batch.targets[0, ..., 0], expected)
+    values, markers = batch.inputs.unbind(-1)  # [R, T', B]
+    assert (markers.sum(1) == 2).all()
+    expected = (values * markers).sum(1) / 2
+    assert torch.allclose(batch.targets[:, 0, :, 0], expected)
     start = torch.zeros(400, 200, dtype=torch.int64) if batch.start is None else batch.start
     length = batch.T - start
     assert (start == start[:, :1]).all()  # one length for a whole batch
@@ -96,7 +96,7 @@ def test_adding_marks_two_values_and_asks_for_their_mean(T: int, reading: str) -
     else:
         assert (length == T).all()
         first_end, second_start, second_end = length * 0 + T // 10, length * 0 + T // 10, length * 0 + T // 2
-    where = markers.permute(1, 2, 0).nonzero()[:, 2].view(400, 200, 2) - start[..., None]
+    where = markers.mT.nonzero()[:, 2].view(400, 200, 2) - start[..., None]
     assert (where[..., 0] >= 0).all()
     assert (where[..., 0] < first_end).all()
     assert (where[..., 1] >= second_start).all()
@@ -127,9 +127,9 @@ def test_a_batch_is_the_same_however_it_is_drawn(name: str) -> None:
     one = Slab([spec.replace({"seed": 5})])
     for position in (0, 1, 7, 150):  # 150 begins another draw, 7 skips within one
         ours, alone = many.batch(position), one.batch(position)
-        assert torch.equal(ours.inputs[:, 1], alone.inputs[:, 0])
-        assert torch.equal(ours.targets[:, 1], alone.targets[:, 0])
-        assert not torch.equal(ours.inputs[:, 0], ours.inputs[:, 1])
+        assert torch.equal(ours.inputs[1], alone.inputs[0])
+        assert torch.equal(ours.targets[1], alone.targets[0])
+        assert not torch.equal(ours.inputs[0], ours.inputs[1])
 
 
 @pytest.mark.parametrize("name", MEMBERS["task"])
@@ -141,8 +141,8 @@ def test_too_short_sequences_are_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize("name", MEMBERS["task"])
 def test_contract_of_a_task(name: str) -> None:
     task, batch = sample(name, 23, n=7, runs=3)
-    assert batch.inputs.shape[1:3] == (3, 7)
-    assert batch.targets.shape[1:3] == (3, 7)
+    assert (batch.inputs.shape[0], batch.inputs.shape[2]) == (3, 7)
+    assert (batch.targets.shape[0], batch.targets.shape[2]) == (3, 7)
     kinds: Any = {"softmax": torch.int64, "linear": torch.float64}
     assert batch.targets.dtype == kinds[task.readout]
     if batch.tokens:

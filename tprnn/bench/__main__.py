@@ -17,7 +17,7 @@ from tabulate import tabulate
 from tprnn.bench.floors import FLOORS
 from tprnn.compose import compose
 from tprnn.engine.group import Group
-from tprnn.engine.slab import Slab
+from tprnn.engine.slab import Slab, prepare_process
 
 LENGTHS, STACKS = (20, 100, 300), (1, 8, 64)
 RELEASED_TPTT_MS = 45.0  # manchev2020's program at T = 100, one thread (docs/results/manchev2020.md)
@@ -95,7 +95,7 @@ def torch_rnn(T: int) -> Callable[[], None]:
         nonlocal position
         batch = slab.batch(position)
         position += 1
-        x = torch.nn.functional.one_hot(batch.inputs[:, 0], slab.task.inputs).float()
+        x = torch.nn.functional.one_hot(batch.inputs[0], slab.task.inputs).float()
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(readout(network(x)[0][-1]), batch.targets[0, 0])
         loss.backward()
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--stacks", type=int, nargs="+", default=STACKS)
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each side of a comparison")
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    prepare_process(threads=1)
     print(f"torch {torch.__version__}, {platform.machine()}, 1 thread; medians; H = 100, B = 20, float32\n")
     rows = iteration_rows(args.lengths, args.stacks, args.seconds)
     args.out.parent.mkdir(parents=True, exist_ok=True)

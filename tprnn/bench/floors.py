@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import torch
 
+from tprnn.core.products import one_step
+
 Kernel = Callable[[], None]
 
 
@@ -17,19 +19,19 @@ class _Buffers:
     def __init__(self, R: int, T: int, B: int, H: int, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(0)
         self.W = 0.1 * torch.randn(R, H, H, generator=generator, dtype=dtype)
-        self.h = 0.5 * torch.randn(T + 1, R, B, H, generator=generator, dtype=dtype)
-        self.h_t = list(self.h.unbind(0))
-        self.out_t = list(torch.empty_like(self.h).unbind(0))
+        self.h_t = (0.5 * torch.randn(T, R, B, H, generator=generator, dtype=dtype)).squeeze(1).unbind(0)
+        self.out_t = [torch.empty_like(h) for h in self.h_t]
         self.rows = 0.5 * torch.randn(R, T * B, H, generator=generator, dtype=dtype)
         self.rows_out = torch.empty_like(self.rows)
         self.gradient = torch.empty(R, H, H, dtype=dtype)
 
     def steps(self, activation: bool) -> None:
         """T dependent steps: a product each, and an activation."""
-        for t in range(1, len(self.h_t)):
-            torch.bmm(self.h_t[t - 1], self.W, out=self.out_t[t])
+        W, _, product = one_step(self.W)
+        for h, out in zip(self.h_t, self.out_t, strict=True):
+            product(h, W, out=out)
             if activation:
-                self.out_t[t].tanh_()
+                out.tanh_()
 
     def all_rows(self) -> None:
         """G at all steps at once: one product over T B rows and its activation."""

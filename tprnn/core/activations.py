@@ -11,6 +11,11 @@ import functools
 import torch
 from torch import Tensor
 
+# looked up once: the way through torch.ops costs as much as a small activation
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+_threshold_backward = torch.ops.aten.threshold_backward.grad_input
+
 
 class Tanh:
     """sigma(a) = tanh a."""
@@ -25,7 +30,7 @@ class Tanh:
 
     def back(self, g: Tensor, h: Tensor, out: Tensor) -> Tensor:
         """g * sigma'(a), in one pass."""
-        return torch.ops.aten.tanh_backward.grad_input(g, h, grad_input=out)
+        return _tanh_backward(g, h, grad_input=out)
 
     def prepare_(self, a: Tensor, out: Tensor) -> None:
         """Turn pre-activations of all steps at once into what `displacement` needs: a into g, `out` into 1 - g^2."""
@@ -52,7 +57,7 @@ class Sigmoid:
 
     def back(self, g: Tensor, h: Tensor, out: Tensor) -> Tensor:
         """g * sigma'(a), in one pass."""
-        return torch.ops.aten.sigmoid_backward.grad_input(g, h, grad_input=out)
+        return _sigmoid_backward(g, h, grad_input=out)
 
     def prepare_(self, a: Tensor, out: Tensor) -> None:
         """Turn pre-activations into s = tanh(a/2), and `out` into (1 - s^2)/2."""
@@ -77,7 +82,7 @@ class Relu:
 
     def back(self, g: Tensor, h: Tensor, out: Tensor) -> Tensor:
         """g * sigma'(a), in one pass."""
-        return torch.ops.aten.threshold_backward.grad_input(g, h, 0, grad_input=out)
+        return _threshold_backward(g, h, 0, grad_input=out)
 
     def prepare_(self, a: Tensor, out: Tensor) -> None:
         """Leave a as it is; `out` is not needed."""

@@ -14,14 +14,14 @@ def softmax_cross_entropy(y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """E = -(1/SB) sum log softmax(y)[target].
 
     Args:
-        y: [S, R, B, O] raw outputs. targets: [S, R, B] classes.
+        y: [R, S, B, O] raw outputs. targets: [R, S, B] classes.
     Returns:
-        E [R] and dE/dy = (softmax(y) - onehot)/(S B), [S, R, B, O].
+        E [R] and dE/dy = (softmax(y) - onehot)/(S B), [R, S, B, O].
     """
-    S, R, B, O = y.shape
+    R, S, B, O = y.shape
     log_p = torch.log_softmax(y, -1)
     right = torch.zeros_like(log_p).scatter_(-1, targets.unsqueeze(-1), 1.0)
-    loss = torch.mul(log_p, right).sum((0, 2, 3)).div_(-S * B)
+    loss = torch.mul(log_p, right).sum((1, 2, 3)).div_(-S * B)
     return loss, log_p.exp_().sub_(right).div_(S * B)
 
 
@@ -29,13 +29,13 @@ def squared_error(y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """E = (1/SB) sum (y - target)^2, summed over outputs.
 
     Args:
-        y, targets: [S, R, B, O].
+        y, targets: [R, S, B, O].
     Returns:
-        E [R] and dE/dy = 2 (y - target)/(S B), [S, R, B, O].
+        E [R] and dE/dy = 2 (y - target)/(S B), [R, S, B, O].
     """
-    S, _, B, _ = y.shape
+    _, S, B, _ = y.shape
     difference = y - targets
-    return difference.square().sum((0, 2, 3)) / (S * B), difference.mul_(2.0 / (S * B))
+    return difference.square().sum((1, 2, 3)) / (S * B), difference.mul_(2.0 / (S * B))
 
 
 LOSSES = {"softmax": softmax_cross_entropy, "linear": squared_error}

@@ -1,8 +1,8 @@
 """The products of a recurrence over a stack.
 
-Two layouts: by time, [T, R, B, H], where a step is one contiguous slice, for what must go step by step; and by run,
-[R, T B, H], where all steps are rows of one product. For R = 1 they are views of each other. Weights are [R, H, H] in
-row convention (h_t W). On a CPU the result for a run has the same bits for every R, which the tests hold to.
+Sequences are [R, T, B, H]: a step is a slice [R, B, H], and all steps of a run are the T B rows of one product, without
+a copy. Weights are [R, H, H] in row convention (h_t W). On a CPU the result for a run has the same bits for every R,
+which the tests hold to.
 """
 
 from __future__ import annotations
@@ -12,63 +12,56 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-InPlace = Callable[[Tensor, Tensor, Tensor], Tensor]
-
 
 def rows(x: Tensor) -> Tensor:
-    """[T, R, B, H] -> [R, T B, H]: a view for R = 1, else a copy."""
-    T, R, B, H = x.shape
-    return x.transpose(0, 1).reshape(R, T * B, H)
+    """[R, T, B, H] -> [R, T B, H], a view, also of some of the steps."""
+    return x.flatten(1, 2)
 
 
-def steps(y: Tensor, T: int) -> Tensor:
-    """[R, T B, H] -> [T, R, B, H], a view."""
-    R, TB, H = y.shape
-    return y.view(R, T, TB // T, H).transpose(0, 1)
-
-
-def one_step(W: Tensor) -> tuple[Tensor, InPlace, Callable[..., Tensor]]:
-    """How a step multiplies by W [R, H, H]: (weights, add_product_(out, x, weights), product(x, weights, out=)).
+def one_step(W: Tensor) -> tuple[Tensor, Callable[..., Tensor], Callable[..., Tensor]]:
+    """How a step multiplies by W [R, H, H]: (weights, add_product(a, x, weights, out=), product(x, weights, out=)).
 
     A single run is a plain matrix: the stacked product of one matrix takes half as long again as the plain one.
     """
     if W.shape[0] == 1:
-        return W[0], torch.Tensor.addmm_, torch.mm
-    return W, torch.Tensor.baddbmm_, torch.bmm
+        return W[0], torch.addmm, torch.mm
+    return W, _add_bmm, torch.bmm
+
+
+def _add_bmm(a: Tensor, x: Tensor, W: Tensor, out: Tensor | None = None) -> Tensor:
+    # torch.baddbmm into a slice of a larger buffer takes half as long again
+    return torch.add(torch.bmm(x, W), a, out=out)
 
 
 def outer_sum(x: Tensor, d: Tensor) -> Tensor:
-    """sum_t x_t^T d_t, the gradient of a weight matrix: rows [R, T B, I], [R, T B, H] -> [R, I, H]."""
-    return torch.bmm(x.transpose(1, 2), d)
+    """sum_t x_t^T d_t, the gradient of a weight matrix: [R, T, B, I], [R, T, B, H] -> [R, I, H]."""
+    return torch.bmm(rows(x).mT, rows(d))
 
 
 def row_sum(d: Tensor) -> Tensor:
-    """The sum over steps and batch, the gradient of a bias: rows [R, T B, H] -> [R, H]."""
-    return d.sum(1)
+    """The sum over steps and batch, the gradient of a bias: [R, T, B, H] -> [R, H]."""
+    return rows(d).sum(1)
 
 
-def flat_tokens(tokens: Tensor, I: int, by_run: bool) -> Tensor:
-    """Token i of run r as row r I + i of the stacked table: [T, R, B] -> [T R B], or run by run."""
-    R = tokens.shape[1]
+def flat_tokens(tokens: Tensor, I: int) -> Tensor:
+    """Token i of run r as row r I + i of the stacked table: [R, T, B] -> [R T B]."""
+    R = tokens.shape[0]
     if R > 1:
-        tokens = tokens + torch.arange(0, R * I, I, device=tokens.device)[:, None]
-        if by_run:
-            tokens = tokens.transpose(0, 1)
+        tokens = tokens + torch.arange(0, R * I, I, device=tokens.device)[:, None, None]
     return tokens.reshape(-1)
 
 
-def lookup(table: Tensor, tokens: Tensor, out: Tensor, by_run: bool) -> Tensor:
-    """x_t W for one-hot x_t: rows of table [R, I, H] by tokens [T, R, B], into out by time or by run."""
+def lookup(table: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
+    """x_t W for one-hot x_t: rows of table [R, I, H] by tokens [R, T, B] -> out [R, T, B, H]."""
     R, I, H = table.shape
-    torch.index_select(table.view(R * I, H), 0, flat_tokens(tokens, I, by_run), out=out.view(-1, H))
+    torch.index_select(table.view(R * I, H), 0, flat_tokens(tokens, I), out=out.view(-1, H))
     return out
 
 
 def lookup_gradient(tokens: Tensor, d: Tensor, I: int) -> Tensor:
-    """sum_t x_t^T d_t for one-hot x_t: tokens [T, R, B], rows d [R, T B, H] -> [R, I, H]."""
-    R, _, H = d.shape
-    gradient = d.new_zeros(R * I, H)
-    return gradient.index_add_(0, flat_tokens(tokens, I, by_run=True), d.reshape(-1, H)).view(R, I, H)
+    """sum_t x_t^T d_t for one-hot x_t: tokens [R, T, B], d [R, T, B, H] -> [R, I, H]."""
+    R, _, _, H = d.shape
+    return d.new_zeros(R * I, H).index_add_(0, flat_tokens(tokens, I), d.reshape(-1, H)).view(R, I, H)
 
 
 def norm(x: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
 from torch import Tensor
 
@@ -15,26 +13,22 @@ class Workspace:
         self.dtype, self.device = dtype, device
         self._buffers: dict[tuple[str, tuple[int, ...]], tuple[Tensor, list[Tensor]]] = {}
 
-    def steps(self, name: str, T: int, R: int, B: int, H: int) -> tuple[Tensor, list[Tensor]]:
-        """By time: a buffer [T, R, B, H] and its slices, [R, B, H] each, or [B, H] for R = 1.
+    def steps(self, name: str, R: int, T: int, B: int, H: int) -> tuple[Tensor, list[Tensor]]:
+        """A buffer [R, T, B, H] and its steps, [R, B, H] each, or [B, H] for R = 1.
 
         The slices are kept, for to slice anew at each step costs as much as a small activation. Fresh buffers are zero.
         """
-        return self._make(name, (T, R, B, H), lambda buffer: buffer.squeeze(1).unbind(0))
+        key = (name, (R, T, B, H))
+        if key not in self._buffers:
+            buffer = torch.zeros(R, T, B, H, dtype=self.dtype, device=self.device)
+            self._buffers[key] = (buffer, list(step_slices(buffer)))
+        return self._buffers[key]
 
-    def rows(self, name: str, T: int, R: int, B: int, H: int) -> tuple[Tensor, list[Tensor]]:
-        """By run: a buffer [R, T B, H] and its steps, [R, B, H] each, or [B, H] for R = 1."""
-        return self._make(name, (R, T * B, H), lambda buffer: buffer.view(R, T, B, H).squeeze(0).unbind(-3))
-
-    def tensor(self, name: str, *shape: int) -> Tensor:
+    def tensor(self, name: str, R: int, T: int, B: int, H: int) -> Tensor:
         """A buffer alone."""
-        return self._make(name, shape, lambda buffer: ())[0]
+        return self.steps(name, R, T, B, H)[0]
 
-    def _make(
-        self, name: str, shape: tuple[int, ...], cut: Callable[[Tensor], Sequence[Tensor]]
-    ) -> tuple[Tensor, list[Tensor]]:
-        found = self._buffers.get((name, shape))
-        if found is None:
-            buffer = torch.zeros(shape, dtype=self.dtype, device=self.device)
-            found = self._buffers[name, shape] = (buffer, list(cut(buffer)))
-        return found
+
+def step_slices(x: Tensor) -> tuple[Tensor, ...]:
+    """The steps of [R, T, B, H]: [R, B, H] each, or [B, H] for R = 1 (core/products: `one_step`)."""
+    return x.squeeze(0).unbind(-3)

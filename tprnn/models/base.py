@@ -19,9 +19,9 @@ from torch import Tensor
 from tprnn.core.activations import Activation
 from tprnn.core.init import Initialisation
 from tprnn.core.losses import LOSSES
-from tprnn.core.products import lookup, outer_sum, row_sum, rows, steps
+from tprnn.core.products import lookup, outer_sum, row_sum, rows
 from tprnn.core.streams import Stream
-from tprnn.core.work import Workspace
+from tprnn.core.work import Workspace, step_slices
 from tprnn.tasks.base import Batch, Task
 
 Tensors = Mapping[str, Tensor]
@@ -32,7 +32,7 @@ class States:
     """A forward pass. Buffers belong to the workspace: they hold until the next pass of the same shape."""
 
     h: Tensor
-    """[T + 1, R, B, H], h[0] = h_0 = 0."""
+    """[R, T + 1, B, H], h[:, 0] = h_0 = 0."""
     h_t: list[Tensor]
     """Its slices, [R, B, H] each, or [B, H] for R = 1."""
     valid: list[Tensor]
@@ -47,11 +47,11 @@ class Readout:
     loss: Tensor
     """E, [R]."""
     y: Tensor
-    """Raw outputs (logits, or values), [S, R, B, O]."""
+    """Raw outputs (logits, or values), [R, S, B, O]."""
     dy: Tensor
-    """dE/dy, [S, R, B, O]."""
+    """dE/dy, [R, S, B, O]."""
     dh: Tensor
-    """dE/dh_t of the last S steps through their own outputs, [S, R, B, H]."""
+    """dE/dh_t of the last S steps through their own outputs, [R, S, B, H]."""
 
 
 class Model(ABC):
@@ -97,46 +97,45 @@ class Model(ABC):
 
     @abstractmethod
     def adjoint(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
-        """dE/da_t for all pre-activations [T, R, B, H], from dE/dh_t of the last S steps [S, R, B, H]."""
+        """dE/da_t for all pre-activations [R, T, B, H], from dE/dh_t of the last S steps [R, S, B, H]."""
 
     @abstractmethod
     def gradients(self, states: States, da: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """sum_t da_t * da_t/dw for parameters w of the recurrence, by the signal da [T, R, B, H]."""
+        """sum_t da_t * da_t/dw for parameters w of the recurrence, by the signal da [R, T, B, H]."""
 
     def readout(self, params: Tensors, states: States) -> Readout:
         """y_t = h_t W_hy + b_y and the loss, for the steps that carry an output."""
-        S = states.batch.outputs
-        y = steps(torch.baddbmm(params["b_y"][:, None], rows(states.h[-S:]), params["W_hy"]), S)
+        h = states.h[:, -states.batch.outputs :]
+        y = torch.baddbmm(params["b_y"][:, None], rows(h), params["W_hy"]).view(*h.shape[:3], -1)
         loss, dy = LOSSES[self.readout_kind](y, states.batch.targets)
-        return Readout(loss, y, dy, steps(torch.bmm(rows(dy), params["W_hy"].mT), S))
+        return Readout(loss, y, dy, torch.bmm(rows(dy), params["W_hy"].mT).view(h.shape))
 
     def readout_gradients(self, states: States, readout: Readout) -> dict[str, Tensor]:
         """dE/dW_hy and dE/db_y."""
-        d = rows(readout.dy)
-        return {"W_hy": outer_sum(rows(states.h[-states.batch.outputs :]), d), "b_y": row_sum(d)}
+        h = states.h[:, -states.batch.outputs :]
+        return {"W_hy": outer_sum(h, readout.dy), "b_y": row_sum(readout.dy)}
 
     def answers(self, params: Tensors, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Raw outputs [S, R, B, O] and loss E [R]: a forward pass for judging."""
+        """Raw outputs [R, S, B, O] and loss E [R]: a forward pass for judging."""
         found = self.readout(params, self.forward(params, batch))
         return found.y, found.loss
 
-    def input_rows(self, params: Tensors, batch: Batch, bias: Tensor, name: str) -> Tensor:
-        """x_t W_xh + bias for all steps by run, [R, T B, H], in the buffer `name` (additive networks)."""
-        T, R, B = batch.inputs.shape[:3]
-        out = self.work.rows(name, T, R, B, self.H)[0]
+    def input_part(self, params: Tensors, batch: Batch, bias: Tensor, out: Tensor) -> Tensor:
+        """x_t W_xh + bias for all steps, [R, T, B, H], into `out` (additive networks)."""
         if batch.tokens:
-            return lookup(params["W_xh"] + bias[:, None], batch.inputs, out=out, by_run=True)
-        return torch.baddbmm(bias[:, None], rows(batch.inputs), params["W_xh"], out=out)
+            return lookup(params["W_xh"] + bias[:, None], batch.inputs, out)
+        torch.baddbmm(bias[:, None], rows(batch.inputs), params["W_xh"], out=rows(out))
+        return out
 
     def valid(self, batch: Batch) -> list[Tensor]:
         """For each step that may stand before a sequence: 1 from its start on, else 0."""
         if batch.start is None:
             return []
-        t = torch.arange(batch.empty, device=self.device)[:, None, None, None]
-        return list((t >= batch.start[..., None]).to(self.dtype).squeeze(1).unbind(0))
+        t = torch.arange(batch.empty, device=self.device)[:, None, None]
+        return list(step_slices((t >= batch.start[:, None, :, None]).to(self.dtype)))
 
     def mask_(self, states: States, signal: Tensor) -> Tensor:
-        """Zero a signal [T, R, B, H] in the empty steps before a sequence."""
+        """Zero a signal [R, T, B, H] in the empty steps before a sequence."""
         for t, valid in enumerate(states.valid):
-            signal[t].mul_(valid)
+            signal[:, t].mul_(valid)
         return signal

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,7 +17,8 @@ from torch import Tensor
 from tprnn.config import setting
 from tprnn.core.activations import ACTIVATIONS
 from tprnn.core.init import INITIALISATIONS
-from tprnn.core.products import lookup, lookup_gradient, one_step, outer_sum, row_sum, rows, steps
+from tprnn.core.products import lookup_gradient, one_step, outer_sum, row_sum
+from tprnn.core.work import step_slices
 from tprnn.models.base import Model, States, Tensors
 from tprnn.tasks.base import Batch, Task
 
@@ -51,46 +51,43 @@ class SRN(Model):
         return {"W_xh": (I, H), "W_hh": (H, H), "b_h": (H,), "W_hy": (H, O), "b_y": (O,)}
 
     def forward(self, params: Tensors, batch: Batch) -> States:
-        T, R, B = batch.inputs.shape[:3]
-        states, h_t = self.work.steps("h", T + 1, R, B, self.H)
-        if batch.tokens:
-            table = params["W_xh"] + params["b_h"][:, None]
-            lookup(table, batch.inputs, out=states[1:], by_run=False)
-        else:
-            states[1:].copy_(steps(self.input_rows(params, batch, params["b_h"], "x"), T))
+        R, T, B = batch.inputs.shape[:3]
+        h, h_t = self.work.steps("h", R, T + 1, B, self.H)
+        # for one run the input part is written where the state will be, which saves a copy at each step
+        x, x_t = (h[:, 1:], h_t[1:]) if R == 1 else self.work.steps("x", R, T, B, self.H)
+        self.input_part(params, batch, params["b_h"], x)
         valid = self.valid(batch)
-        W_hh, add_product_, _ = one_step(params["W_hh"])
+        W_hh, add_product, _ = one_step(params["W_hh"])
         apply_ = self.activation.apply_
-        for t, (h_tm1, h) in enumerate(pairwise(h_t)):
-            apply_(add_product_(h, h_tm1, W_hh))  # Eq. 1
+        for t in range(T):
+            apply_(add_product(x_t[t], h_t[t], W_hh, out=h_t[t + 1]))  # Eq. 1
             if t < len(valid):
-                h.mul_(valid[t])
-        return States(states, h_t, valid, batch)
+                h_t[t + 1].mul_(valid[t])
+        return States(h, h_t, valid, batch)
 
     def adjoint(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
-        T, R, B = states.batch.inputs.shape[:3]
+        R, T, B = states.batch.inputs.shape[:3]
         S = states.batch.outputs
-        da, da_t = self.work.steps("da", T, R, B, self.H)
-        dh_t = dh.squeeze(1)
+        da, da_t = self.work.steps("da", R, T, B, self.H)
+        self.activation.slope(states.h[:, 1:], out=da)
+        dh_t = step_slices(dh)
         W_hh_T, _, product = one_step(params["W_hh"].mT)
         back = torch.empty_like(da_t[0])
-        signal = self.activation.back
-        signal(dh_t[S - 1], states.h_t[T], out=da_t[T - 1])
+        da_t[T - 1].mul_(dh_t[S - 1])
         for t in range(T - 2, -1, -1):
             product(da_t[t + 1], W_hh_T, out=back)  # dE/dh_t = dE/da_{t+1} W_hh^T (+ its own output's part)
             if t >= T - S:
                 back.add_(dh_t[t - T + S])
-            signal(back, states.h_t[t + 1], out=da_t[t])
+            da_t[t].mul_(back)
         return self.mask_(states, da)
 
     def gradients(self, states: States, da: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        d = rows(da)
         if "W_hh" in names:
-            found["W_hh"] = outer_sum(rows(states.h[:-1]), d)
+            found["W_hh"] = outer_sum(states.h[:, :-1], da)
         if "b_h" in names:
-            found["b_h"] = row_sum(d)
+            found["b_h"] = row_sum(da)
         if "W_xh" in names:
             x = states.batch.inputs
-            found["W_xh"] = lookup_gradient(x, d, self.inputs) if states.batch.tokens else outer_sum(rows(x), d)
+            found["W_xh"] = lookup_gradient(x, da, self.inputs) if states.batch.tokens else outer_sum(x, da)
         return found

@@ -11,12 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import Tensor
 
 from tprnn.config import RunSpec
-from tprnn.engine.slab import Slab
+from tprnn.engine.slab import Slab, prepare_process
 from tprnn.errors import DamagedFile, UserError, nearest
 from tprnn.store import MODEL, RunFolder, Store
 from tprnn.tasks.base import Batch
@@ -39,11 +38,11 @@ class Network:
         return self._slab.draw("test", position, sequences)
 
     def answers(self, batch: Batch) -> Tensor:
-        """Raw outputs (logits or values) [S, 1, B, O] for a batch."""
+        """Raw outputs (logits or values) [1, S, B, O] for a batch."""
         return self._slab.model.answers(self._slab.state.params, batch)[0].clone()
 
     def states(self, batch: Batch) -> Tensor:
-        """Hidden states h_0 .. h_T, [T + 1, 1, B, H]."""
+        """Hidden states h_0 .. h_T, [1, T + 1, B, H]."""
         return self._slab.model.forward(self._slab.state.params, batch).h.clone()
 
     def accuracy(self, sequences: int = 10_000) -> float:
@@ -108,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(f"'{change}': expected task.KEY=VALUE, e.g. task.T=200")
         axes.append([(key, yaml.safe_load(value)) for value in values.split(",")])
     others = [network.on(dict(point)) for point in itertools.product(*axes)]
-    torch.set_num_threads(network.spec.execution["threads"])
+    prepare_process(network.spec.execution["threads"])
     print(_table(others, [axis[0][0] for axis in axes], args.sequences))
     return 0
 

@@ -18,6 +18,7 @@ from tprnn.config import RunSpec
 from tprnn.engine.loop import Emit, run_stack
 from tprnn.engine.runs import Outcome
 from tprnn.engine.signals import Interrupted, SignalFlag, Stop, catch_signals
+from tprnn.engine.slab import prepare_process
 from tprnn.errors import UserError
 from tprnn.protocols.progress import Progress
 from tprnn.store import Store
@@ -95,7 +96,7 @@ def _finished(store: Store, specs: dict[str, RunSpec]) -> dict[str, Outcome]:
 
 def _here(stacks: list[list[RunSpec]], store: Store, stop: SignalFlag, workers: int, emit: Emit) -> list[Outcome]:
     """Train in this process, one stack after another."""
-    torch.set_num_threads(stacks[0][0].execution["threads"])
+    prepare_process(stacks[0][0].execution["threads"])
     outcomes = []
     for stack in stacks:
         if stop.is_set():
@@ -111,7 +112,7 @@ _messages: Any
 def _start_worker(stop: Stop, messages: Any, threads: int) -> None:
     global _stop, _messages
     _stop, _messages = _WorkerStop(stop), messages
-    torch.set_num_threads(threads)
+    prepare_process(threads)
 
 
 class _WorkerStop:

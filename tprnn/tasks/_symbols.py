@@ -34,4 +34,4 @@ def sample(words: Tensor, T: int, places: Sequence[tuple[int, int]]) -> Batch:
         position = first + below(words[..., T + n + i], count)
         tokens.scatter_(-1, position.unsqueeze(-1), (symbol + DISTRACTORS).unsqueeze(-1))
         target = 2 * target + symbol
-    return Batch(tokens.permute(2, 0, 1).contiguous(), target.unsqueeze(0))
+    return Batch(tokens.mT.contiguous(), target.unsqueeze(1))

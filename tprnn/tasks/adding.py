@@ -59,14 +59,14 @@ class Adding(Task):
         marked = torch.stack([start + first, start + second], -1)  # [R, B, 2]
         target = values.gather(-1, marked).mean(-1)
         markers = torch.zeros_like(values).scatter_(-1, marked, 1.0)
-        inputs = torch.stack([values, markers], -1).permute(2, 0, 1, 3).contiguous()
+        inputs = torch.stack([values, markers], -1).transpose(1, 2).contiguous()
         return Batch(
             inputs,
-            target[None, ..., None],
+            target[:, None, :, None],
             start.expand(target.shape) if steps > self.T else None,
             steps - self.T,
         )
 
     def right(self, y: Tensor, targets: Tensor) -> Tensor:
-        error = (y - targets).abs().amax((0, -1))
+        error = (y - targets).abs().amax((1, -1))
         return error.square() <= 0.04 if self.reading == "released" else error < 0.04

@@ -15,16 +15,16 @@ from tprnn.errors import UserError
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences of R runs, time first so that a step is one contiguous slice.
+    """Sequences of R runs.
 
     Sequences of unequal length end together: sequence b of run r begins after `start[r, b]` empty steps, in which
     the state stays h_0 = 0 and nothing is learnt. The last step is then T - 1 for all of them.
     """
 
     inputs: Tensor
-    """Tokens [T, R, B] (integers: x_t W_xh is then a row look-up) or features [T, R, B, I]."""
+    """Tokens [R, T, B] (integers: x_t W_xh is then a row look-up) or features [R, T, B, I]."""
     targets: Tensor
-    """[S, R, B] classes or [S, R, B, O] values, for the last S steps."""
+    """[R, S, B] classes or [R, S, B, O] values, for the last S steps."""
     start: Tensor | None = None
     """[R, B] empty steps before each sequence; None where all have the full length."""
     empty: int = 0
@@ -33,12 +33,12 @@ class Batch:
     @property
     def T(self) -> int:
         """Steps, the empty ones included."""
-        return self.inputs.shape[0]
+        return self.inputs.shape[1]
 
     @property
     def outputs(self) -> int:
         """S, how many of the last steps carry an output."""
-        return self.targets.shape[0]
+        return self.targets.shape[1]
 
     @property
     def tokens(self) -> bool:
@@ -69,12 +69,12 @@ class Batch:
     def split(self, parts: int) -> list[Batch]:
         """The batches of `parts` positions that were drawn at once as parts * R runs."""
 
-        def pieces(x: Tensor, axis: int) -> list[Tensor]:
-            return [piece.contiguous() for piece in x.unflatten(axis, (parts, -1)).unbind(axis)]
+        def pieces(x: Tensor) -> tuple[Tensor, ...]:
+            return x.unflatten(0, (parts, -1)).unbind(0)
 
-        inputs, targets = pieces(self.inputs, 1), pieces(self.targets, 1)
-        starts = [None] * parts if self.start is None else pieces(self.start, 0)
-        return [replace(self, inputs=i, targets=t, start=s) for i, t, s in zip(inputs, targets, starts, strict=True)]
+        starts = [None] * parts if self.start is None else pieces(self.start)
+        found = zip(pieces(self.inputs), pieces(self.targets), starts, strict=True)
+        return [Batch(inputs, targets, start, self.empty) for inputs, targets, start in found]
 
 
 class Task(ABC):
@@ -106,4 +106,4 @@ class Task(ABC):
 
     @abstractmethod
     def right(self, y: Tensor, targets: Tensor) -> Tensor:
-        """[R, B] bool: whether raw outputs y [S, R, B, O] answer a sequence rightly."""
+        """[R, B] bool: whether raw outputs y [R, S, B, O] answer a sequence rightly."""

@@ -43,7 +43,7 @@ class RandomPermutation(Task):
     def sample(self, words: Tensor) -> Batch:
         first = below(words[..., :1], 2)
         tokens = torch.cat([first, 2 + below(words[..., 1:], 98)], -1)
-        return Batch(tokens.permute(2, 0, 1).contiguous(), first.permute(2, 0, 1).contiguous())
+        return Batch(tokens.mT.contiguous(), first.mT.contiguous())
 
     def right(self, y: Tensor, targets: Tensor) -> Tensor:
-        return (y.argmax(-1) == targets).all(0)
+        return (y.argmax(-1) == targets).all(1)

@@ -43,4 +43,4 @@ class TemporalOrder(Task):
         return sample(words, self.T, self.places)
 
     def right(self, y: Tensor, targets: Tensor) -> Tensor:
-        return (y.argmax(-1) == targets).all(0)
+        return (y.argmax(-1) == targets).all(1)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from tprnn.config import member_class, rate, setting
-from tprnn.core.products import norm, outer_sum, rows, steps
+from tprnn.core.products import norm, outer_sum, rows
 from tprnn.errors import UserError
 from tprnn.models.base import States
 from tprnn.optimizers.base import like
@@ -57,24 +57,26 @@ class BPTT(Trainer):
         recurrence = [name for name in params if name not in ("W_hy", "b_y")]
         gradients = model.gradients(states, da, recurrence) | model.readout_gradients(states, readout)
         if any(one.omega for one in self.settings):
-            gradients["W_hh"] += like(self.number("omega"), da[0]) * self.omega_gradient(params["W_hh"], states, da)
+            gradients["W_hh"] += like(self.number("omega"), params["W_hh"]) * self.omega_gradient(
+                params["W_hh"], states, da
+            )
         self.clip_(gradients)
         self.update(state, gradients, "alpha")
         return readout.loss
 
     def omega_gradient(self, W_hh: Tensor, states: States, da: Tensor) -> Tensor:
         """dOmega/dW_hh, [R, H, H]: the sum of 2 (|u|/|e| - 1) / (|u| |e|) (u * s)^T e with u = (e W_hh^T) * s."""
-        T, _, B, _ = da.shape
-        e = da[1:]
-        s = self.model.activation.slope(states.h[1:T])
-        u = steps(torch.bmm(rows(e), W_hh.mT), T - 1) * s
+        _, T, B, _ = da.shape
+        e = da[:, 1:]
+        s = self.model.activation.slope(states.h[:, 1:T])
+        u = torch.bmm(rows(e), W_hh.mT).view(s.shape) * s
         e_norm, u_norm = e.norm(dim=-1, keepdim=True), u.norm(dim=-1, keepdim=True)
         coefficient = 2.0 * (u_norm / e_norm - 1.0) / (u_norm * e_norm) / B
         # a vanished error, or a step before the sequence, has no direction to preserve
         coefficient = torch.where((e_norm > 0) & (u_norm > 0), coefficient, torch.zeros_like(coefficient))
         for t, valid in enumerate(states.valid[: T - 1]):
-            coefficient[t].mul_(valid)
-        return outer_sum(rows(u * s * coefficient), rows(e))
+            coefficient[:, t].mul_(valid)
+        return outer_sum(u * s * coefficient, e)
 
     def clip_(self, gradients: dict[str, Tensor]) -> None:
         """Scale each run's gradient to norm clip_norm where it is longer."""

@@ -30,8 +30,9 @@ import torch
 from torch import Tensor
 
 from tprnn.config import member_class, rate, setting
-from tprnn.core.products import one_step, outer_sum, row_sum, rows, steps
+from tprnn.core.products import one_step, outer_sum, row_sum, rows
 from tprnn.core.streams import Stream, normals, uniform
+from tprnn.core.work import step_slices
 from tprnn.errors import UserError
 from tprnn.models.base import States, Tensors
 from tprnn.tasks.base import Batch
@@ -110,95 +111,97 @@ class TPTT(Trainer):
 
     def inverse_gradients(self, params: Tensors, states: States, position: int) -> dict[str, Tensor]:
         """Eq. 9: gradients of sum_t MSE(G(x_t, F(x_t, h_{t-1})), h_{t-1}) by V_hh, c_h."""
-        model, activation, batch = self.model, self.model.activation, states.batch
-        T, (_, R, B, H) = batch.T, states.h.shape
-        h_tm1, h_t = rows(states.h[:-1]), rows(states.h[1:])
+        model, activation = self.model, self.model.activation
+        h_tm1, h_t = states.h[:, :-1], states.h[:, 1:]
+        R, T, B, H = h_t.shape
         if self.noisy:
             # section 3.1.2: h_{t-1} + epsilon both as input of F and as the value to give back
-            epsilon = normals(self.noise_stream, position, (T * B, H), model.dtype)
-            h_tm1 = h_tm1 + shaped(self.noise, 3) * epsilon
-            h_t = model.input_rows(params, batch, params["b_h"], "noisy").baddbmm_(h_tm1, params["W_hh"])
-            activation.apply_(h_t)
+            epsilon = normals(self.noise_stream, position, (T, B, H), model.dtype)
+            h_tm1 = h_tm1 + shaped(self.noise) * epsilon
+            h_t = model.input_part(params, states.batch, params["b_h"], model.work.tensor("noisy", R, T, B, H))
+            activation.apply_(rows(h_t).baddbmm_(rows(h_tm1), params["W_hh"]))
         g = activation.apply_(self.inverse_input(params, states, h_t))
-        d = model.work.rows("d", T, R, B, H)[0]
+        d = model.work.tensor("d", R, T, B, H)
         activation.back(torch.sub(g, h_tm1, out=d), g, out=d)
-        model.mask_(states, steps(d, T))
-        last = (T if self.options.reading == "released" else T - 1) * B
+        model.mask_(states, d)
+        last = T if self.options.reading == "released" else T - 1
         h_t, d = h_t[:, :last], d[:, :last]
         # the 2/(BH) of the mean: on the sums, which are smaller
         return {"V_hh": outer_sum(h_t, d).mul_(2.0 / (B * H)), "c_h": row_sum(d).mul_(2.0 / (B * H))}
 
     def inverse_input(self, params: Tensors, states: States, h: Tensor) -> Tensor:
-        """Pre-activations of G by run, [R, T B, H]: x_t W_xh + h_t V_hh + c_h, for h [R, T B, H]."""
-        return self.model.input_rows(params, states.batch, params["c_h"], "g").baddbmm_(h, params["V_hh"])
+        """Pre-activations of G for all steps, x_t W_xh + h_t V_hh + c_h, [R, T, B, H], in the buffer "g"."""
+        out = self.model.input_part(params, states.batch, params["c_h"], self.model.work.tensor("g", *h.shape))
+        rows(out).baddbmm_(rows(h), params["V_hh"])
+        return out
 
     def targets(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
-        """Displacements delta_t = h_hat_t - h_t for t = 1..T, [T, R, B, H]; Eq. 3 and 8, dai2021 eq. 22."""
-        T, (_, R, B, H) = states.batch.T, states.h.shape
-        delta, delta_t = self.model.work.steps("delta", T, R, B, H)
-        e = (dh * -shaped(self.alpha_i, 4)).squeeze(1)  # the pull of each step's own output
-        delta_t[T - 1].copy_(e[-1])  # Eq. 3
-        # G at all steps 1..T: what is at index t belongs to x_{t+1}, h_{t+1}
-        a = self.inverse_input(params, states, rows(states.h[1:]))
+        """Displacements delta_t = h_hat_t - h_t for t = 1..T, [R, T, B, H]; Eq. 3 and 8, dai2021 eq. 22."""
+        h = states.h[:, 1:]
+        delta, delta_t = self.model.work.steps("delta", *h.shape)
+        e = step_slices(dh * -shaped(self.alpha_i))  # the pull of each step's own output
+        delta_t[-1].copy_(e[-1])  # Eq. 3
+        self.inverse_input(params, states, h)
         if self.options.targets == "displacement":
-            self.carry_displacement(params, states, delta_t, a, e)
+            self.carry_displacement(params, states, delta_t, e)
         else:
-            self.carry_absolute(params, states, delta_t, a, e)
+            self.carry_absolute(params, states, delta_t, e)
         return delta
 
-    def carry_displacement(self, params: Tensors, states: States, delta_t: list[Tensor], a: Tensor, e: Tensor) -> None:
-        """Eq. 8 for t = T-1..1 in the exact form of core/activations; index t of a list holds step t + 1."""
-        activation, work = self.model.activation, self.model.work
-        T, (_, R, B, H) = states.batch.T, states.h.shape
+    def carry_displacement(self, params: Tensors, states: States, delta_t: list[Tensor], e: Sequence[Tensor]) -> None:
+        """Eq. 8 for t = T-1..1 in the exact form of core/activations. Index t of every list holds step t + 1."""
+        activation, work, shape = self.model.activation, self.model.work, states.h[:, 1:].shape
         V_hh, _, product = one_step(params["V_hh"])
-        gap = None
+        a, a_t = work.steps("g", *shape)
+        gap: Sequence[Tensor] = ()
         if not self.options.difference_correction:  # Eq. 5: h_hat_t = G(x_{t+1}, h_hat_{t+1})
-            gap = steps(activation.apply_(a.clone()), T)[1:].sub(states.h[1:T]).squeeze(1)
-        a_t = work.rows("g", T, R, B, H)[1]
-        slope, slope_t = work.rows("slope", T, R, B, H)
+            gap = step_slices(activation.apply_(a.clone())[:, 1:] - states.h[:, 1:-1])
+        slope, slope_t = work.steps("slope", *shape)
         activation.prepare_(a, out=slope)
         u = torch.empty_like(delta_t[0])
         displacement = activation.displacement
-        for t in range(T - 2, -1, -1):
+        merged = len(e) > 1 or bool(states.valid)
+        for t in range(len(delta_t) - 2, -1, -1):
             product(delta_t[t + 1], V_hh, out=u)
             displacement(a_t[t + 1], slope_t[t + 1], u, out=delta_t[t])
-            if gap is not None:
+            if gap:
                 delta_t[t].add_(gap[t])
-            self.pull(states, delta_t[t], e, t)
+            if merged:
+                self.pull(states, delta_t[t], e, t)
 
-    def carry_absolute(self, params: Tensors, states: States, delta_t: list[Tensor], a: Tensor, e: Tensor) -> None:
+    def carry_absolute(self, params: Tensors, states: States, delta_t: list[Tensor], e: Sequence[Tensor]) -> None:
         """Eq. 8 on h_hat itself, as the released program computes it; delta_t = h_hat_t - h_t afterwards."""
-        activation, T = self.model.activation, states.batch.T
-        V_hh, add_product_, _ = one_step(params["V_hh"])
-        x_t = steps(self.model.input_rows(params, states.batch, params["c_h"], "x_hat"), T).squeeze(1)
-        g_t = steps(activation.apply_(a), T).squeeze(1)
-        h_hat = states.h_t[T] + delta_t[T - 1]
-        for t in range(T - 2, -1, -1):
-            g_hat = activation.apply_(add_product_(x_t[t + 1].clone(), h_hat, V_hh))
+        model, work, shape = self.model, self.model.work, states.h[:, 1:].shape
+        V_hh, add_product, _ = one_step(params["V_hh"])
+        g, g_t = work.steps("g", *shape)
+        model.activation.apply_(g)
+        x, x_t = work.steps("x_hat", *shape)
+        model.input_part(params, states.batch, params["c_h"], x)
+        h_hat = states.h_t[-1] + delta_t[-1]
+        for t in range(len(delta_t) - 2, -1, -1):
+            g_hat = model.activation.apply_(add_product(x_t[t + 1], h_hat, V_hh))
             h_t = states.h_t[t + 1]
             h_hat = h_t - g_t[t + 1] + g_hat if self.options.difference_correction else g_hat
             torch.sub(h_hat, h_t, out=delta_t[t])
-            if t >= T - e.shape[0] or t < len(states.valid):
-                self.pull(states, delta_t[t], e, t)
+            if self.pull(states, delta_t[t], e, t):
                 h_hat = h_t + delta_t[t]
 
-    def pull(self, states: States, delta: Tensor, e: Tensor, t: int) -> None:
-        """Add what step t + 1's own output asks for; no target before the start of a sequence."""
-        first = states.batch.T - e.shape[0]
-        if t >= first:
-            delta.add_(e[t - first])
-        if t < len(states.valid):
+    def pull(self, states: States, delta: Tensor, e: Sequence[Tensor], t: int) -> bool:
+        """Add what step t + 1's own output asks for; no target before a sequence. Whether delta changed."""
+        own, before = t >= states.batch.T - len(e), t < len(states.valid)
+        if own:
+            delta.add_(e[t - states.batch.T + len(e)])
+        if before:
             delta.mul_(states.valid[t])
+        return own or before
 
     def local_gradients(self, states: States, delta: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Eq. 10 and 13: dMSE(F(x_t, h_{t-1}), h_hat_t)/da_t = -(2/BH) delta_t * sigma'(a_t), summed over t."""
         _, _, B, H = delta.shape
-        signal = self.model.activation.back(delta, states.h[1:], out=delta)
+        signal = self.model.activation.back(delta, states.h[:, 1:], out=delta)
         return {name: g.mul_(-2.0 / (B * H)) for name, g in self.model.gradients(states, signal, names).items()}
 
 
-def shaped(value: Tensor | float, dims: int) -> Tensor | float:
-    """A per-run number shaped to broadcast over [T, R, B, H] (dims 4) or [R, T B, H] (dims 3)."""
-    if not isinstance(value, Tensor):
-        return value
-    return value.view(1, -1, 1, 1) if dims == 4 else value.view(-1, 1, 1)
+def shaped(value: Tensor | float) -> Tensor | float:
+    """A per-run number shaped to broadcast over [R, T, B, H]."""
+    return value.view(-1, 1, 1, 1) if isinstance(value, Tensor) else value
