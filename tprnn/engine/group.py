@@ -14,7 +14,7 @@ from tprnn.engine.runs import Check, Run, stop_reason
 from tprnn.engine.signals import Stop
 from tprnn.engine.slab import Slab
 
-_CPU_SLAB = 4  # runs; measured (docs/performance.md)
+_CPU_SLAB = 8  # runs; measured, see docs/architecture.md
 
 
 class Group:

@@ -21,7 +21,7 @@ from tprnn.engine.runs import Outcome, Progress, Run, result_of
 from tprnn.engine.signals import Stop
 from tprnn.engine.slab import Slab
 from tprnn.errors import DamagedFile, RunLocked, UserError
-from tprnn.store import CHECKPOINT, Store
+from tprnn.store import CHECKPOINT, RunFolder, Store
 from tprnn.trainers.base import State
 
 Emit = Callable[[str, RunSpec, dict[str, Any]], None]
@@ -61,6 +61,11 @@ def _take(spec: RunSpec, store: Store, locks: ExitStack) -> Run | Outcome:
         folder.clear()
     elif done := folder.finished():  # by another process, since this one made its plan
         return Outcome(spec, done["status"], done, skipped=True)
+    return _stand(spec, folder)
+
+
+def _stand(spec: RunSpec, folder: RunFolder) -> Run:
+    """The run as its last checkpoint left it, or at its start. Raises DamagedFile."""
     run = Run(spec, folder, Progress())
     if checkpoint := folder.load_checkpoint():
         run.tensors, state = checkpoint
@@ -112,32 +117,40 @@ def _check_shapes(runs: Sequence[Run], slab: Slab) -> None:
 def _train(runs: list[Run], stop: Stop, emit: Emit) -> Iterator[Outcome]:
     """Outcomes as runs come to their ends."""
     stack = len(runs)
-    groups = []
-    for members in _together(runs):
-        try:
-            groups.append(_group(members))
-        except UserError:
-            raise
-        except Exception as error:  # too large for the memory, or a bug of ours or of a user's rule
-            yield from _fail(members, stack, error)
-    while groups and not stop.is_set():
+    waiting = list(_together(runs))
+    groups: list[Group] = []
+    while (waiting or groups) and not stop.is_set():
+        broken: list[tuple[list[Run], Exception]] = []
+        for members in waiting:
+            try:
+                groups.append(_group(members))
+            except UserError:
+                raise
+            except Exception as error:  # too large for the memory, or a bug of ours or of a user's rule
+                broken.append((members, error))
+        waiting = []
         for group in groups:
             try:
                 yield from _advance(group, stack, stop, emit)
             except UserError:
                 raise
-            except Exception as error:  # the group's own runs only
-                yield from _fail(group.runs, stack, error)
+            except Exception as error:
+                broken.append((group.runs, error))
                 group.keep([])
             if stop.is_set():
                 break
         groups = [group for group in groups if group.runs]
+        for members, reason in broken:
+            if len(members) == 1:
+                yield _fail(members[0], stack, reason)
+            else:  # one of them broke it: each goes on by itself from its last checkpoint
+                waiting += [[_stand(run.spec, run.folder)] for run in members]
     for group in groups:  # stopped
         group.checkpoint()
-        for run in group.runs:
-            result = result_of(run.spec, run.progress, "signal", None, stack)
-            run.folder.write_result(result)
-            yield Outcome(run.spec, "interrupted", result)
+    for run in [run for group in groups for run in group.runs] + [run for members in waiting for run in members]:
+        result = result_of(run.spec, run.progress, "signal", None, stack)
+        run.folder.write_result(result)
+        yield Outcome(run.spec, "interrupted", result)
 
 
 def _advance(group: Group, stack: int, stop: Stop, emit: Emit) -> Iterator[Outcome]:
@@ -157,11 +170,10 @@ def _advance(group: Group, stack: int, stop: Stop, emit: Emit) -> Iterator[Outco
     group.checkpoint_if_due()
 
 
-def _fail(runs: Sequence[Run], stack: int, error: Exception) -> Iterator[Outcome]:
-    text = "".join(traceback.format_exception(error))
+def _fail(run: Run, stack: int, error: Exception) -> Outcome:
+    """Leave the traceback in the run's folder."""
     line = f"{type(error).__name__}: {error}".splitlines()[0]
-    for run in runs:
-        result = result_of(run.spec, run.progress, "error", None, stack) | {"error": line}
-        run.folder.write_failure(text)
-        run.folder.write_result(result)
-        yield Outcome(run.spec, "failed", result, error=line)
+    result = result_of(run.spec, run.progress, "error", None, stack) | {"error": line}
+    run.folder.write_failure("".join(traceback.format_exception(error)))
+    run.folder.write_result(result)
+    return Outcome(run.spec, "failed", result, error=line)
