@@ -18,8 +18,10 @@ import torch
 from conftest import MEMBERS, make_spec
 
 from tprnn.config import RunSpec
+from tprnn.engine.loop import run_stack
 from tprnn.engine.runs import Check, Outcome, Progress, stop_reason
 from tprnn.engine.signals import Interrupted
+from tprnn.engine.slab import Slab
 from tprnn.errors import DamagedFile, UserError
 from tprnn.protocols.evaluate import load
 from tprnn.protocols.many import exit_code, pack, run_all
@@ -103,12 +105,68 @@ def test_the_last_check_comes_at_the_limit_when_the_steps_do_not_divide(tmp_path
 def test_patience_gives_up(tmp_path: Path) -> None:
     changes = {
         "train.patience": 2,
+        "train.full_check_every": 1,
         "train.max_iterations": 4000,
         "trainer.freeze": ["W_xh", "W_hh", "b_h", "W_hy", "b_y"],
     }
     (outcome,) = run_all([quick(tmp_path, changes | {"train.validation": "fixed"})])
     assert outcome.result["stopped_by"] == "patience"
     assert outcome.result["iterations"] == 60  # one check sets the best error, two do not better it
+
+
+def test_patience_asks_the_full_set_before_it_gives_up(tmp_path: Path) -> None:
+    """Frozen weights, one fixed set: the full error is first known when patience first runs out, at check 2."""
+    frozen = {"trainer.freeze": ["W_xh", "W_hh", "b_h", "W_hy", "b_y"], "train.validation": "fixed"}
+    (outcome,) = run_all([quick(tmp_path, frozen | {"train.patience": 2, "train.max_iterations": 4000})])
+    assert [row["validated"] for row in metrics(outcome)] == [1000, 2000, 1000, 2000]
+    assert outcome.result["stopped_by"] == "patience"
+
+
+def test_a_looser_criterion_is_met_at_any_check(tmp_path: Path) -> None:
+    """With 5 % allowed, a check goes on through its chunks until there are too many mistakes."""
+    changes = {"train.success_error": 0.05, "train.check_every": 10, "task.T": 20, "train.max_iterations": 2000}
+    (outcome,) = run_all([make_spec(changes | {"outputs": str(tmp_path)}, trainer="tptt")])
+    assert outcome.status == "solved"
+    assert outcome.result["iterations"] < 200  # the first full set by rule comes with check 20
+    assert 0.95 < outcome.result["accuracy"] < 1.0
+
+
+def test_the_full_set_is_used_every_nth_check(tmp_path: Path) -> None:
+    (outcome,) = run_all([quick(tmp_path, {"train.full_check_every": 3, "train.max_iterations": 140})])
+    assert [row["validated"] for row in metrics(outcome)] == [1000, 1000, 2000, 1000, 1000, 2000, 2000]
+
+
+def test_validation_sets_are_fresh_or_fixed_as_asked(tmp_path: Path) -> None:
+    """Frozen weights: a fixed set gives one error at all checks, fresh sets differ; neither is the training data."""
+    frozen = {"trainer.freeze": ["W_xh", "W_hh", "b_h", "W_hy", "b_y"], "train.full_check_every": 1}
+    runs = [quick(tmp_path, frozen | {"train.validation": kind}) for kind in ("fixed", "fresh")]
+    fixed, fresh = ([row["accuracy"] for row in metrics(outcome)] for outcome in run_all(runs))
+    assert len(set(fixed)) == 1
+    assert len(set(fresh)) == 3
+    slab = Slab([runs[0]])
+    chunks = [slab.draw("validation", position, 20).inputs for position in range(4)]
+    training = [slab.batch(position).inputs for position in range(4)]
+    drawn = [tuple(x.flatten().tolist()) for x in chunks + training]
+    assert len(set(drawn)) == 8
+
+
+def test_a_signal_at_the_end_of_a_block_loses_no_check(tmp_path: Path) -> None:
+    """The flag is seen when all iterations of a block are done: its check must still come."""
+
+    class AfterTwenty:
+        polled = 0
+
+        def is_set(self) -> bool:
+            self.polled += 1
+            return self.polled > 21  # the while condition, 20 iterations, then set
+
+    spec, straight = quick(tmp_path), quick(tmp_path, {"outputs": str(tmp_path / "straight")})
+    store = Store(tmp_path / "outputs")
+    (outcome,) = run_stack([spec], store, AfterTwenty(), lambda kind, of, row: None)
+    assert (outcome.status, outcome.result["iterations"]) == ("interrupted", 20)
+    assert [row["iteration"] for row in store.folder(spec).read_metrics()] == [20]
+    resumed, whole = run_all([spec])[0], run_all([straight])[0]
+    assert strip(metrics(resumed)) == strip(metrics(whole))
 
 
 def test_a_growing_spectral_radius_stops_a_run(tmp_path: Path) -> None:
@@ -246,6 +304,7 @@ import json, sys
 sys.path.insert(0, {tests!r})
 from tprnn.config import RunSpec
 from tprnn.engine.signals import Interrupted
+from tprnn.engine.slab import Slab
 from tprnn.protocols.many import run_all
 if __name__ == "__main__":
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from conftest import make_spec
 
 from tprnn.core.init import INITIALISATIONS, orthogonal
 from tprnn.core.streams import Stream, below, normal, normals, philox, uniform
+from tprnn.engine.slab import Slab
 
 
 def words(counter: tuple[int, ...], key: tuple[int, ...]) -> list[int]:
@@ -90,3 +92,17 @@ def test_a_runs_normals_do_not_depend_on_its_neighbours() -> None:
         normals(Stream([9], "x"), 3, (4, 5), torch.float32),
     )
     assert torch.equal(both[1], one[0])
+
+
+def test_recurrent_matrices_and_the_others_start_as_named() -> None:
+    """orthogonal_whh: W_hh and V_hh orthogonal, the others N(0, 0.1); every parameter from a stream of its own."""
+    slab = Slab([make_spec({"model.init": "orthogonal_whh", "dtype": "float64"}, trainer="tptt")])
+    p = slab.state.params
+    eye = torch.eye(100, dtype=torch.float64)
+    assert torch.allclose(p["W_hh"][0] @ p["W_hh"][0].T, eye, atol=1e-12)
+    assert torch.allclose(p["V_hh"][0] @ p["V_hh"][0].T, eye, atol=1e-12)
+    assert not torch.equal(p["W_hh"], p["V_hh"])
+    n = p["W_xh"].numel()
+    assert abs(p["W_xh"].std().item() - 0.1) < 4 * 0.1 / (2 * n) ** 0.5
+    assert not p["b_h"].any()
+    assert not p["c_h"].any()

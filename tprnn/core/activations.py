@@ -32,16 +32,10 @@ class Tanh:
         """g * sigma'(a), in one pass."""
         return _tanh_backward(g, h, grad_input=out)
 
-    def prepare_(self, a: Tensor, out: Tensor) -> None:
-        """Turn pre-activations of all steps at once into what `displacement` needs: a into g, `out` into 1 - g^2."""
-        self.slope(_below_one_(a.tanh_()), out=out)
-
-    def displacement(self, g: Tensor, slope: Tensor, u: Tensor, out: Tensor) -> Tensor:
-        """tanh(a + u) - tanh(a) = (1 - g^2) tau / (1 + g tau) = (1 - g^2) / (1/tau + g), tau = tanh u. Overwrites u.
-
-        The last form takes the fewest passes; tau = 0 gives 1/tau = inf and the displacement 0, as it must.
-        """
-        return torch.div(slope, torch.addcdiv(g, _one(u), u.tanh_(), out=u), out=out)
+    def displacement(self, a: Tensor, g: Tensor, u: Tensor, out: Tensor) -> Tensor:
+        """tanh(a + u) - tanh(a) = tanh(u) (1 - tanh(a) tanh(a + u)), with g = tanh(a). Overwrites u."""
+        torch.addcmul(_one(u), g, torch.add(a, u, out=out).tanh_(), value=-1.0, out=out)
+        return out.mul_(u.tanh_())
 
 
 class Sigmoid:
@@ -59,14 +53,11 @@ class Sigmoid:
         """g * sigma'(a), in one pass."""
         return _sigmoid_backward(g, h, grad_input=out)
 
-    def prepare_(self, a: Tensor, out: Tensor) -> None:
-        """Turn pre-activations into s = tanh(a/2), and `out` into (1 - s^2)/2."""
-        s = _below_one_(a.mul_(0.5).tanh_())
-        torch.addcmul(s.new_full((), 0.5), s, s, value=-0.5, out=out)
-
-    def displacement(self, s: Tensor, half_slope: Tensor, u: Tensor, out: Tensor) -> Tensor:
-        """sigma(a + u) - sigma(a) = (1 - s^2)/2 / (1/tau + s), tau = tanh(u/2); from sigma(a) = (1 + s)/2."""
-        return torch.div(half_slope, torch.addcdiv(s, _one(u), u.mul_(0.5).tanh_(), out=u), out=out)
+    def displacement(self, a: Tensor, g: Tensor, u: Tensor, out: Tensor) -> Tensor:
+        """sigma(a + u) - sigma(a) = tanh(u/2) (1 - tanh(a/2) tanh((a + u)/2)) / 2; tanh(a/2) = 2 g - 1."""
+        s_hat = torch.add(a, u, out=out).mul_(0.5).tanh_()
+        torch.addcmul(_one(u), g.mul(2.0).sub_(1.0), s_hat, value=-1.0, out=out)
+        return out.mul_(u.mul_(0.5).tanh_()).mul_(0.5)
 
 
 class Relu:
@@ -84,10 +75,7 @@ class Relu:
         """g * sigma'(a), in one pass."""
         return _threshold_backward(g, h, 0, grad_input=out)
 
-    def prepare_(self, a: Tensor, out: Tensor) -> None:
-        """Leave a as it is; `out` is not needed."""
-
-    def displacement(self, a: Tensor, unused: Tensor, u: Tensor, out: Tensor) -> Tensor:
+    def displacement(self, a: Tensor, g: Tensor, u: Tensor, out: Tensor) -> Tensor:
         """max(a + u, 0) - max(a, 0) without subtracting nearby numbers: max(u, -a) where a > 0."""
         return out.copy_(torch.where(a > 0, torch.maximum(u, -a), torch.relu(a + u)))
 
@@ -100,12 +88,6 @@ def _one(like: Tensor) -> Tensor:
 @functools.cache
 def _ones(dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.ones((), dtype=dtype, device=device)
-
-
-def _below_one_(g: Tensor) -> Tensor:
-    """Keep a rounded tanh off +-1, where 1/tau + g could be 0/0; it moves no value by more than its rounding."""
-    limit = 1.0 - torch.finfo(g.dtype).eps / 2
-    return g.clamp_(-limit, limit)
 
 
 Activation = Tanh | Sigmoid | Relu

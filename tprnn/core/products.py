@@ -33,9 +33,27 @@ def _add_bmm(a: Tensor, x: Tensor, W: Tensor, out: Tensor | None = None) -> Tens
     return torch.add(torch.bmm(x, W), a, out=out)
 
 
+def row_product(x: Tensor, W: Tensor) -> Tensor:
+    """x W for all rows: [R, T, B, I], [R, I, O] -> [R, T, B, O].
+
+    A product with one row or column is written out: PyTorch has another kernel for it when R = 1, with other bits.
+    """
+    R, T, B, I = x.shape
+    if I == 1:
+        return x * W[:, None]
+    if W.shape[2] == 1:
+        return (x * W.mT[:, None]).sum(-1, keepdim=True)
+    return torch.bmm(rows(x), W).view(R, T, B, -1)
+
+
 def outer_sum(x: Tensor, d: Tensor) -> Tensor:
     """sum_t x_t^T d_t, the gradient of a weight matrix: [R, T, B, I], [R, T, B, H] -> [R, I, H]."""
-    return torch.bmm(rows(x).mT, rows(d))
+    x, d = rows(x), rows(d)
+    if x.shape[2] == 1:
+        return (x * d).sum(1, keepdim=True)
+    if d.shape[2] == 1:
+        return (x * d).sum(1).unsqueeze(-1)
+    return torch.bmm(x.mT, d)
 
 
 def row_sum(d: Tensor) -> Tensor:

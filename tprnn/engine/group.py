@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -31,8 +32,8 @@ class Group:
         """How many runs are computed at once on the spec's device."""
         return _CPU_SLAB if spec.execution["device"] == "cpu" else spec.execution["stack_size"]
 
-    def block(self, stop: Stop) -> None:
-        """Iterate up to the next check, or until `stop` is set."""
+    def block(self, stop: Stop) -> bool:
+        """Iterate up to the next check, or until `stop` is set; whether the check was reached."""
         train, slab = self.slab.train, self.slab
         first = self.runs[0].progress.iteration
         last = min((first // train.check_every + 1) * train.check_every, train.max_iterations)
@@ -44,6 +45,7 @@ class Group:
             position += 1
         for run, loss_sum in zip(self.runs, slab.loss_sum.tolist(), strict=True):
             run.progress.iteration, run.progress.loss_sum = position, loss_sum
+        return position == last
 
     def check(
         self, started: float, emit: Callable[[str, RunSpec, dict[str, Any]], None]
@@ -67,15 +69,12 @@ class Group:
             radius = max(known, default=float("nan"))
             check = Check(iteration, loss, mistakes[i], validated[i], finite[i] and abs(loss) < float("inf"), radius)
             progress.seconds += seconds
-            better = check.error < progress.best_error
-            progress.best_error = min(progress.best_error, check.error)
-            progress.checks_since_best = 0 if better else progress.checks_since_best + 1
-            reason = stop_reason(check, progress, train)
+            progress.checks_since_best += 1
+            reason = self._judge(run, check)
             if reason and check.validated < train.validation_size:  # what is reported is always of the full set
                 wrong, seen = slab.select([i]).validate(number, True)
-                check = Check(iteration, loss, int(wrong), int(seen), check.finite, radius)
-            if check.validated == train.validation_size:
-                progress.best_accuracy = max(progress.best_accuracy, 1.0 - check.error)
+                check = replace(check, mistakes=int(wrong), validated=int(seen))
+                reason = self._judge(run, check)
             row = {
                 "iteration": iteration,
                 "loss": check.loss,
@@ -92,6 +91,18 @@ class Group:
                 ended.append((run, reason, check))
         slab.loss_sum.zero_()
         return ended
+
+    def _judge(self, run: Run, check: Check) -> str | None:
+        """Take in the errors of full sets, and say why the run ends, if it does.
+
+        A part of a set is noisier than the whole: the best of hundreds of parts would never be bettered.
+        """
+        progress, train = run.progress, self.slab.train
+        if check.validated == train.validation_size:
+            progress.best_accuracy = max(progress.best_accuracy, 1.0 - check.error)
+            if check.error < progress.best_error:
+                progress.best_error, progress.checks_since_best = check.error, 0
+        return stop_reason(check, progress, train)
 
     def _radii(self) -> dict[str, Tensor]:
         probe = self.runs[0].spec.probe.spectral_radius

@@ -156,8 +156,7 @@ def _train(runs: list[Run], stop: Stop, emit: Emit) -> Iterator[Outcome]:
 def _advance(group: Group, stack: int, stop: Stop, emit: Emit) -> Iterator[Outcome]:
     """One block of iterations and its check; outcomes of the runs that end there."""
     started = time.perf_counter()
-    group.block(stop)
-    if stop.is_set():
+    if not group.block(stop):  # stopped on the way
         return
     ended = group.check(started, emit)
     for run, reason, check in ended:

@@ -37,6 +37,7 @@ class Progress:
     loss_sum: float = 0.0
     """Training loss summed since the last check."""
     best_error: float = float("inf")
+    """Over checks that used the full validation set, as patience is."""
     checks_since_best: int = 0
     best_accuracy: float = 0.0
     """Over checks that used the full validation set."""

@@ -84,15 +84,15 @@ class Slab:
     def validate(self, check: int, full: bool) -> tuple[Tensor, Tensor]:
         """Mistakes and sequences looked at, [R] each, in the validation set of check number `check`.
 
-        A run's set is looked at in chunks of 1000 until the first chunk with a mistake (it cannot count as solved
-        then), or to its end where `full`.
+        A run's set is looked at in chunks of 1000 until it has too many mistakes to count as solved, or to its end
+        where `full`.
         """
         R = len(self.specs)
         size = self.train.validation_size
         chunks = -(-size // _CHUNK)
         mistakes, seen = torch.zeros(2, R, dtype=torch.int64, device=self.device)
         for chunk in range(chunks):
-            going = torch.ones_like(mistakes, dtype=torch.bool) if full else mistakes == 0
+            going = mistakes < (size + 1 if full else self.train.success_error * size)
             if not going.any():
                 break
             count = min(_CHUNK, size - chunk * _CHUNK)

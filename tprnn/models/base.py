@@ -19,7 +19,7 @@ from torch import Tensor
 from tprnn.core.activations import Activation
 from tprnn.core.init import Initialisation
 from tprnn.core.losses import LOSSES
-from tprnn.core.products import lookup, outer_sum, row_sum, rows
+from tprnn.core.products import lookup, outer_sum, row_product, row_sum
 from tprnn.core.streams import Stream
 from tprnn.core.work import Workspace, step_slices
 from tprnn.tasks.base import Batch, Task
@@ -106,9 +106,9 @@ class Model(ABC):
     def readout(self, params: Tensors, states: States) -> Readout:
         """y_t = h_t W_hy + b_y and the loss, for the steps that carry an output."""
         h = states.h[:, -states.batch.outputs :]
-        y = torch.baddbmm(params["b_y"][:, None], rows(h), params["W_hy"]).view(*h.shape[:3], -1)
+        y = row_product(h, params["W_hy"]).add_(params["b_y"][:, None, None])
         loss, dy = LOSSES[self.readout_kind](y, states.batch.targets)
-        return Readout(loss, y, dy, torch.bmm(rows(dy), params["W_hy"].mT).view(h.shape))
+        return Readout(loss, y, dy, row_product(dy, params["W_hy"].mT))
 
     def readout_gradients(self, states: States, readout: Readout) -> dict[str, Tensor]:
         """dE/dW_hy and dE/db_y."""
@@ -124,8 +124,7 @@ class Model(ABC):
         """x_t W_xh + bias for all steps, [R, T, B, H], into `out` (additive networks)."""
         if batch.tokens:
             return lookup(params["W_xh"] + bias[:, None], batch.inputs, out)
-        torch.baddbmm(bias[:, None], rows(batch.inputs), params["W_xh"], out=rows(out))
-        return out
+        return torch.add(row_product(batch.inputs, params["W_xh"]), bias[:, None, None], out=out)
 
     def valid(self, batch: Batch) -> list[Tensor]:
         """For each step that may stand before a sequence: 1 from its start on, else 0."""

@@ -79,7 +79,9 @@ class SRN(Model):
             if t >= T - S:
                 back.add_(dh_t[t - T + S])
             da_t[t].mul_(back)
-        return self.mask_(states, da)
+            if t < len(states.valid):
+                da_t[t].mul_(states.valid[t])
+        return da
 
     def gradients(self, states: States, da: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}

@@ -35,12 +35,16 @@ class Adam(Optimizer):
     eps: Tensor | float
 
     def start(self, w: Tensor) -> dict[str, Tensor]:
-        counts = torch.zeros(w.shape[0], *[1] * (w.dim() - 1), dtype=w.dtype, device=w.device)
+        counts = torch.zeros(w.shape[0], *[1] * (w.dim() - 1), dtype=torch.float64, device=w.device)
         return {"m": torch.zeros_like(w), "s": torch.zeros_like(w), "n": counts}
 
     def update(self, w: Tensor, g: Tensor, rate: Tensor | float, slots: Mapping[str, Tensor]) -> None:
-        b1, b2, n = like(self.beta1, w), like(self.beta2, w), slots["n"].add_(1.0)
-        s = slots["s"].mul_(b2).add_((g * g).mul_(1.0 - b2))
-        m = slots["m"].mul_(b1).add_(g.mul_(1.0 - b1))
-        root = s.sqrt().div_((1.0 - b2**n).sqrt()).add_(like(self.eps, w))
-        w.sub_(m.div(root).mul_(rate / (1.0 - b1**n)))
+        n = slots["n"].add_(1.0)
+        s = slots["s"].mul_(like(self.beta2, w)).add_((g * g).mul_(like(self.rest("beta2"), w)))
+        m = slots["m"].mul_(like(self.beta1, w)).add_(g.mul_(like(self.rest("beta1"), w)))
+        root = s.sqrt().div_(self.bias("beta2", n).sqrt().to(w.dtype)).add_(like(self.eps, w))
+        w.sub_(m.div(root).mul_(rate / self.bias("beta1", n).to(w.dtype)))
+
+    def bias(self, name: str, n: Tensor) -> Tensor:
+        """1 - beta^n, in float64."""
+        return 1.0 - (1.0 - like(self.rest(name, n.dtype), n)) ** n

@@ -31,6 +31,5 @@ class RMSprop(Optimizer):
     eps: Tensor | float
 
     def update(self, w: Tensor, g: Tensor, rate: Tensor | float, slots: Mapping[str, Tensor]) -> None:
-        rho = like(self.rho, w)
-        s = slots["s"].mul_(rho).add_((g * g).mul_(1.0 - rho))
+        s = slots["s"].mul_(like(self.rho, w)).add_((g * g).mul_(like(self.rest("rho"), w)))
         w.sub_(g.mul_(rate).div_(s.sqrt().add_(like(self.eps, w))))

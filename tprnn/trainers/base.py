@@ -67,6 +67,7 @@ class Trainer(ABC):
     def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Model, optimizer: Optimizer) -> None:
         self.settings, self.seeds, self.model, self.optimizer = list(settings), list(seeds), model, optimizer
         self._rates: dict[tuple[str, str], Tensor | float] = {}
+        self._partly_frozen: set[tuple[str, str]] = set()
 
     @classmethod
     def check(cls, config: Mapping[str, Any]) -> None:
@@ -114,10 +115,23 @@ class Trainer(ABC):
                 for one in self.settings
             ]
             found = self._rates[alpha, parameter] = per_run(values, self.model.dtype, self.model.device)
+            if 0.0 in values:
+                self._partly_frozen.add((alpha, parameter))
         return found
+
+    def drop_frozen_(self, gradients: Mapping[str, Tensor], alpha: str) -> None:
+        """Zero the gradient of what does not learn: it must not count, and 0 times an infinite one would be nan."""
+        for name, g in gradients.items():
+            rate = self.rate(alpha, name)
+            if isinstance(rate, Tensor):
+                if (alpha, name) in self._partly_frozen:
+                    g[rate == 0] = 0.0
+            elif rate == 0.0:
+                g.zero_()
 
     def update(self, state: State, gradients: Mapping[str, Tensor], alpha: str, active: Tensor | None = None) -> None:
         """One optimizer step of each parameter in `gradients`; runs outside `active` [R] stay as they are."""
+        self.drop_frozen_(gradients, alpha)
         for name, g in gradients.items():
             w, slots = state.params[name], state.slots[name]
             before = None if active is None else [x.clone() for x in (w, *slots.values())]

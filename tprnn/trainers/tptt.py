@@ -153,17 +153,17 @@ class TPTT(Trainer):
         activation, work, shape = self.model.activation, self.model.work, states.h[:, 1:].shape
         V_hh, _, product = one_step(params["V_hh"])
         a, a_t = work.steps("g", *shape)
+        g, g_t = work.steps("g_next", *shape)
+        activation.apply_(g.copy_(a))
         gap: Sequence[Tensor] = ()
         if not self.options.difference_correction:  # Eq. 5: h_hat_t = G(x_{t+1}, h_hat_{t+1})
-            gap = step_slices(activation.apply_(a.clone())[:, 1:] - states.h[:, 1:-1])
-        slope, slope_t = work.steps("slope", *shape)
-        activation.prepare_(a, out=slope)
+            gap = step_slices(g[:, 1:] - states.h[:, 1:-1])
         u = torch.empty_like(delta_t[0])
         displacement = activation.displacement
         merged = len(e) > 1 or bool(states.valid)
         for t in range(len(delta_t) - 2, -1, -1):
             product(delta_t[t + 1], V_hh, out=u)
-            displacement(a_t[t + 1], slope_t[t + 1], u, out=delta_t[t])
+            displacement(a_t[t + 1], g_t[t + 1], u, out=delta_t[t])
             if gap:
                 delta_t[t].add_(gap[t])
             if merged:
