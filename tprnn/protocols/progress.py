@@ -37,17 +37,15 @@ class Progress:
         self.limits = {spec.signature: spec.train.max_iterations for spec in specs}
         self.started = self.printed = time.monotonic()
         self.first: dict[str, int] = {}
-        self.bar = Bar(
-            TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[text]}"),
-            console=self.console, transient=True, disable=not self.live,
-        )  # fmt: skip
+        columns = (BarColumn(bar_width=12), TextColumn("{task.fields[text]}"))
+        self.bar = Bar(*columns, console=self.console, transient=True, disable=not self.live)
 
     def __enter__(self) -> Progress:
         if not self.quiet:
             self.console.print(first_line(self.specs, self.skipped), highlight=False, soft_wrap=True)
         self.bar.start()
         total = sum(self.limits.values()) or 1
-        self.task = self.bar.add_task(f"{len(self.specs)} runs", total=total, text="starting")
+        self.task = self.bar.add_task("runs", total=total, text="starting")
         return self
 
     def __exit__(
@@ -82,12 +80,13 @@ class Progress:
         made = sum(self.reached.values()) - sum(self.first.values())
         speed = made / elapsed
         left = sum(self.limits.values()) - sum(self.reached.values())
-        text = f"{self.ended}/{self.todo} done, {self.solved} solved, {speed:,.0f} iterations/s"
-        text += f", best accuracy {self.best:.2%}"
         if len(self.specs) == 1:
-            text += f", iteration {sum(self.reached.values()):,}, loss {self.loss:.4g}"
+            text = f"iteration {sum(self.reached.values()):,}, loss {self.loss:.4g}"
+        else:
+            text = f"{self.ended}/{self.todo} done, {self.solved} solved"
+        text += f", {speed:,.0f} it/s, best accuracy {self.best:.2%}"
         # the budget bounds the time; runs that are solved early shorten it
-        return text + (f", at most {_span(left / speed)} left" if speed > 0 and left else "")
+        return text + (f", ≤ {_span(left / speed)} left" if speed > 0 and left else "")
 
     def end(self, outcomes: Sequence[Outcome], store: Store) -> None:
         """The last lines: what came out, where it lies, how to see it."""
