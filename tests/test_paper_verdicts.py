@@ -140,6 +140,17 @@ def test_runs_count_by_what_they_are(record: Record, outputs: str) -> None:
     assert row_of(outputs, cell)["seeds"] == "1"
 
 
+def test_a_climbs_iterations_are_shown_length_by_length(record: Record, outputs: str) -> None:
+    cell = the(*BPTT)
+    for seed, iterations in ((0, 300), (1, 500), (2, 400)):
+        record(cell, "solved", seed, T=10, iterations=iterations)
+        record(cell, "solved" if seed == 0 else "not_solved", seed, T=20, iterations=1000 * (seed + 1))
+    lines = [line for line in paper_report(outputs, cell.recipe).splitlines() if cell.row.task in line]
+    by_length = [[part.strip() for part in line.split("|")[1:4]] for line in lines]
+    assert [cell.row.task, "10", "400 [300–500]"] in by_length
+    assert [cell.row.task, "20", "> 2,000 [1,000–> 3,000]"] in by_length
+
+
 def test_unfinished_runs_do_not_count(record: Record, outputs: str) -> None:
     record(the(*BPTT), "interrupted", T=10, iterations=200)
     record(the(*BPTT), "failed", T=10, seed=1, iterations=200)

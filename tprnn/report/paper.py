@@ -9,7 +9,7 @@ from typing import Any
 
 from tprnn.papers import published
 from tprnn.papers.recipes import Recipe, RecipeCell, names, recipe
-from tprnn.report.scores import Answer, Records, Score, answer, load, median
+from tprnn.report.scores import Answer, Records, Score, answer, iterations_score, load, median
 from tprnn.report.tables import render
 
 NONE = "–"
@@ -19,18 +19,27 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
-def _score(plan: Recipe, score: Score) -> str:
-    if plan.metric == "t_max":
-        return f"{'≥ ' if score.bound else ''}{_number(score.value)}" if score.value else f"< {plan.start}"
+def _length(plan: Recipe, score: Score) -> str:
+    return f"{'≥ ' if score.bound else ''}{_number(score.value)}" if score.value else f"< {plan.start}"
+
+
+def _iterations(plan: Recipe, score: Score) -> str:
     return f"{'> ' if score.bound else ''}{_number(score.value)}"
 
 
-def ours(plan: Recipe, found: Answer | None) -> str:
+SHOWN = {"t_max": _length, "iterations_to_solve": _iterations}
+
+
+def spread(plan: Recipe, scores: Sequence[Score], metric: str) -> str:
     """`median [least–most]` over seeds. "≥ 100": no failure on record; "> 20,000": not solved when it was stopped."""
-    if found is None:
-        return NONE
-    middle, least, most = (_score(plan, score) for score in (median(found.scores), found.scores[0], found.scores[-1]))
+    show = SHOWN[metric]
+    middle, least, most = (show(plan, score) for score in (median(scores), scores[0], scores[-1]))
     return middle if least == most else f"{middle} [{least}–{most}]"
+
+
+def ours(plan: Recipe, found: Answer | None) -> str:
+    """The spread of a cell over its seeds."""
+    return NONE if found is None else spread(plan, found.scores, plan.metric)
 
 
 def verdict(plan: Recipe, cell: RecipeCell, found: Answer | None) -> str:
@@ -151,6 +160,23 @@ def _overview(plan: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[dict[str,
     return list(table.values())
 
 
+def _by_length(plan: Recipe, records: Records) -> list[dict[str, str]]:
+    """Iterations to solve at each length of the climbs: tasks and lengths down, columns across."""
+    table: dict[tuple[str, int], dict[str, str]] = {}
+    for cell in plan.cells:
+        found = answer(plan, cell, records)
+        for T in sorted({record.T for record in found.records}) if found else ():
+            known = [iterations_score(found.records, seed, T) for seed in found.seeds] if found else []
+            scores = sorted((score for score in known if score), key=lambda score: (score.bound, score.value))
+            if scores:
+                line = table.setdefault((cell.row.task, T), {"task": cell.row.task, "T": str(T)})
+                line[cell.column.label] = spread(plan, scores, "iterations_to_solve")
+    order = [row.task for row in plan.rows]
+    columns = ["task", "T", *(column.label for column in plan.columns)]
+    lines = [table[key] for key in sorted(table, key=lambda key: (order.index(key[0]), key[1]))]
+    return [{column: line.get(column, "") for column in columns} for line in lines]
+
+
 LEGEND = {
     "t_max": "Ours: the largest T of an unbroken climb (T = {start}, {next}, ...), median [least–most] over seeds; "
     "≥ marks a climb that the budget ended, not a failure.",
@@ -181,10 +207,13 @@ def paper_report(outputs: str | Path, paper: str, fmt: str = "md") -> str:
         ),
         *(f"Left out: {error}" for error in damaged),
     ]
+    lengths = _by_length(plan, records) if plan.metric == "t_max" else []
+    by_length = ["Iterations to solve at each length, over the seeds that came so far:", _text(lengths, "md")]
     return "\n\n".join(
         [
             f"**{plan.name}: {plan.title}**",
             _text(_overview(plan, rows), "md"),
+            *(by_length if lengths else ()),
             "Cell by cell:",
             _text(rows, "md"),
             "\n".join(f"- {note}" for note in notes),
