@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from paper_cells import CELLS, row_of, the
 
-from tprnn.papers.recipes import RecipeCell
+from tprnn.papers.recipes import RecipeCell, names
 from tprnn.protocols import reproduce
 from tprnn.report.paper import paper_report
 from tprnn.store import Store
@@ -149,6 +149,13 @@ def test_a_climbs_iterations_are_shown_length_by_length(record: Record, outputs:
     by_length = [[part.strip() for part in line.split("|")[1:4]] for line in lines]
     assert [cell.row.task, "10", "400 [300–500]"] in by_length
     assert [cell.row.task, "20", "> 2,000 [1,000–> 3,000]"] in by_length
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_table_has_a_page_before_anything_was_run(outputs: str, name: str) -> None:
+    page = paper_report(outputs, name)
+    assert page.startswith(f"**{name}: ")
+    assert page.count("not run") >= (0 if name.endswith("numerics") else 8)
 
 
 def test_unfinished_runs_do_not_count(record: Record, outputs: str) -> None:

@@ -207,13 +207,14 @@ def paper_report(outputs: str | Path, paper: str, fmt: str = "md") -> str:
         ),
         *(f"Left out: {error}" for error in damaged),
     ]
-    lengths = _by_length(plan, records) if plan.metric == "t_max" else []
-    by_length = ["Iterations to solve at each length, over the seeds that came so far:", _text(lengths, "md")]
+    by_length = []
+    if plan.metric == "t_max" and (lengths := _by_length(plan, records)):
+        by_length = ["Iterations to solve at each length, over the seeds that came so far:", _text(lengths, "md")]
     return "\n\n".join(
         [
             f"**{plan.name}: {plan.title}**",
             _text(_overview(plan, rows), "md"),
-            *(by_length if lengths else ()),
+            *by_length,
             "Cell by cell:",
             _text(rows, "md"),
             "\n".join(f"- {note}" for note in notes),
