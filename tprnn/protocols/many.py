@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -119,8 +120,6 @@ class _WorkerStop:
     """The parent's flag, or its death. Signals reach the parent alone: it decides for all."""
 
     def __init__(self, flag: Stop) -> None:
-        import signal
-
         self.flag, self.parent = flag, os.getppid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -66,7 +66,6 @@ class BPTT(Trainer):
             extra = omega * self.omega_gradient(W_hh, states, da)
             # a run without the regulariser takes nothing from the stack's, not even a nan
             gradients["W_hh"] += torch.where(omega > 0, extra, 0.0) if isinstance(omega, Tensor) else extra
-        self.drop_frozen_(gradients, "alpha")
         self.clip_(gradients)
         self.update(state, gradients, "alpha")
         return readout.loss
@@ -90,6 +89,7 @@ class BPTT(Trainer):
         """Scale each run's gradient to norm clip_norm where it is longer."""
         if all(one.clip_norm is None for one in self.settings):
             return
+        self.drop_frozen_(gradients, "alpha")  # what does not learn does not count
         limits = [float("inf") if one.clip_norm is None else one.clip_norm for one in self.settings]
         # of the gradient divided by its largest entry, for the square of a large one would leave the range
         largest = torch.stack([g.flatten(1).abs().amax(1) for g in gradients.values()]).amax(0)  # [R]
