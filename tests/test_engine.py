@@ -285,7 +285,7 @@ def test_a_damaged_checkpoint_is_named_and_left_untouched(tmp_path: Path) -> Non
 
 def test_stacks_hold_runs_that_differ_in_numbers_only() -> None:
     specs = [make_spec({"seed": s, "task.T": T, "stack_size": 3}, trainer="tptt") for T in (10, 20) for s in range(5)]
-    stacks = pack(specs)
+    stacks = pack(specs, most=5)
     assert sorted(len(stack) for stack in stacks) == [2, 2, 3, 3]
     assert all(len({spec.config["task"]["T"] for spec in stack}) == 1 for stack in stacks)
 

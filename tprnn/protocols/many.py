@@ -46,7 +46,7 @@ def run_all(specs: Sequence[RunSpec]) -> list[Outcome]:
     with Progress(list(unique.values()), list(outcomes.values()), execution["quiet"]) as progress:
         if waiting:
             store.check_writable()
-            stacks = pack(waiting)
+            stacks = pack(waiting, _share(len(waiting), execution["workers"]))
             workers = min(execution["workers"], len(stacks))
             with catch_signals() as flag:
                 train = _here if workers == 1 else _in_workers
@@ -65,18 +65,21 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
     return int(any(outcome.status == "failed" for outcome in outcomes))
 
 
-def pack(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
-    """Stacks of runs that differ in numbers only, small enough that all workers end about together."""
+def pack(specs: Sequence[RunSpec], most: int) -> list[list[RunSpec]]:
+    """Stacks of at most `most` runs (and at most the spec's stack_size) that differ in numbers only."""
     groups: dict[str, list[RunSpec]] = defaultdict(list)
     for spec in specs:
         groups[spec.stack_key].append(spec)
-    workers = specs[0].execution["workers"]
-    share = len(specs) if workers == 1 else max(1, len(specs) // (4 * workers))
     stacks = []
     for group in groups.values():
-        size = min(group[0].execution["stack_size"], share)
+        size = min(group[0].execution["stack_size"], most)
         stacks += [group[i : i + size] for i in range(0, len(group), size)]
     return stacks
+
+
+def _share(runs: int, workers: int) -> int:
+    """Runs in a stack, so that all workers end about together."""
+    return runs if workers == 1 else max(1, runs // (4 * workers))
 
 
 def _require_device(device: str) -> None:
