@@ -10,41 +10,21 @@ from torch import Tensor
 
 from tprnn.core.streams import Stream, normals
 from tprnn.engine.slab import Slab
-from tprnn.optimizers.base import Optimizer
 from tprnn.tasks.base import Batch
 
 SIGMA = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
 
 
-class Recorder(Optimizer):
-    """An optimizer that moves nothing and keeps the gradients that the rule hands over."""
-
-    def __init__(self) -> None:
-        self.seen: list[Tensor] = []
-
-    def start(self, w: Tensor) -> dict[str, Tensor]:
-        return {}
-
-    def update(self, w: Tensor, g: Tensor, rate: Any, slots: Any) -> None:
-        self.seen.append(g.clone())
-
-
 def recorded_gradients(slab: Slab, batch: Batch, position: int = 0) -> dict[str, Tensor]:
     """The gradients [R, ...] that the slab's rule computes for a batch, by parameter name; nothing is updated."""
-    recorder = Recorder()
-    trainer = slab.trainer
-    trainer.optimizer = recorder
-    names: list[str] = []
-    plain = trainer.update
+    seen: dict[str, Tensor] = {}
 
-    def named(state: Any, gradients: Any, alpha: str, active: Any = None) -> None:
-        names.extend(gradients)
-        plain(state, gradients, alpha, active)
+    def record(state: Any, gradients: Any, alpha: str, active: Any = None) -> None:
+        seen.update({name: g.clone() for name, g in gradients.items()})
 
-    trainer.update = named
-    slab.state.slots = {name: {} for name in slab.state.params}
-    trainer.step(slab.state, batch, position)
-    return dict(zip(names, recorder.seen, strict=True))
+    slab.trainer.update = record
+    slab.trainer.step(slab.state, batch, position)
+    return seen
 
 
 def one_run(batch: Batch, r: int) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -9,7 +9,7 @@ import torch
 from conftest import MEMBERS, make_spec
 from reference import recorded_gradients
 
-from tprnn.core.activations import ACTIVATIONS, Activation
+from tprnn.core.activations import ACTIVATIONS, Activation, pair_like
 from tprnn.engine.slab import Slab
 
 SMALL = {"dtype": "float64", "model.H": 6, "train.batch_size": 4, "task.T": 12}
@@ -26,7 +26,9 @@ def perturb(slab: Slab) -> None:
 
 
 def displacement(activation: Activation, a: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    return activation.displacement(a, activation.apply_(a.clone()), u.clone(), out=torch.empty_like(a))
+    pair = pair_like(a)
+    pair[1].copy_(u)
+    return activation.displacement(a, activation.opposite(a, torch.empty_like(a)), pair, torch.empty_like(a))
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
@@ -142,8 +144,8 @@ def test_clipping_limits_the_norm_of_the_whole_gradient(limit: float) -> None:
 def test_frozen_parameters_stay_and_the_others_move(trainer: str) -> None:
     slab = slab_of(changes={"trainer.freeze": ["W_hh", "b_h"]}, trainer=trainer)
     before = {name: w.clone() for name, w in slab.state.params.items()}
-    for position in range(5):
-        slab.advance(position)
+    for _ in range(5):
+        slab.advance()
     for name, w in slab.state.params.items():
         assert torch.equal(w, before[name]) == (name in ("W_hh", "b_h")), name
 
@@ -155,7 +157,7 @@ def test_rate_factors_scale_the_first_update(trainer: str, optimizer: str) -> No
     for factor in (1.0, 0.25):
         slab = slab_of(changes={"trainer.rate_factors": {"W_hh": factor}}, trainer=trainer, optimizer=optimizer)
         before = {name: w.clone() for name, w in slab.state.params.items()}
-        slab.advance(0)
+        slab.advance()
         moved.append({name: w - before[name] for name, w in slab.state.params.items()})
     assert moved[0]["W_hh"].abs().max() > 0
     for name in moved[0]:
@@ -168,7 +170,7 @@ def test_random_phases_make_one_of_the_two_steps(p_g: float) -> None:
     slab = slab_of(changes={"trainer.phases": "random", "trainer.p_g": p_g}, trainer="tptt")
     before = {name: w.clone() for name, w in slab.state.params.items()}
     slots = {name: {s: v.clone() for s, v in found.items()} for name, found in slab.state.slots.items()}
-    slab.advance(0)
+    slab.advance()
     for name, w in slab.state.params.items():
         stays = (name in ("V_hh", "c_h")) != (p_g == 1.0)
         assert torch.equal(w, before[name]) == stays, name

@@ -28,7 +28,8 @@ class Trainer:
         self.interrupt_at: int | None = None
         self.status = "not_solved"
 
-    def __call__(self, specs: Sequence[RunSpec]) -> list[Outcome]:
+    def __call__(self, specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcome]:
+        self.first_solved = first_solved
         if len(self.calls) == self.interrupt_at:
             raise Interrupted(2)
         self.calls.append(list(specs))
@@ -88,6 +89,15 @@ def test_a_climb_goes_on_while_any_run_solves_a_length(train: Install, outputs: 
     depth.main([*RUN, "seed=0,1,2", outputs])
     assert lengths(trainer) == [{10}, {20}, {30}]
     assert all([spec.config["seed"] for spec in call] == [0, 1, 2] for call in trainer.calls)
+
+
+@pytest.mark.parametrize(("words", "expected"), [([], True), (["depth.rung=all"], False)])
+def test_a_rung_ends_with_its_first_success_unless_all_are_asked_for(
+    train: Install, outputs: str, words: list[str], expected: bool
+) -> None:
+    trainer = train(up_to(10))
+    depth.main([*RUN, "seed=0,1", outputs, *words])
+    assert trainer.first_solved is expected
 
 
 def test_each_rung_has_all_points_of_the_grid(train: Install, outputs: str) -> None:
@@ -155,6 +165,7 @@ def test_a_climb_repeated_trains_nothing_again(train: Install, outputs: str) -> 
     [
         ([*RUN, "task.T=20"], "task.T"),
         ([*RUN, "depth.stat=10"], "nearest: depth.start"),
+        ([*RUN, "depth.rung=first"], "depth.rung: 'first' is not a choice; nearest: first_solved"),
         ([*RUN, "depth.step=0"], "depth.step: expected a whole number"),
         ([*RUN, "depth.max"], "depth.max: expected a whole number"),
         ([*RUN, "depth.start=50", "depth.max=40"], "depth.max"),

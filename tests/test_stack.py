@@ -42,8 +42,8 @@ def specs(trainer: str, structural: dict[str, Any] | None = None, **choices: str
 
 
 def train(slab: Slab, steps: int = STEPS) -> dict[str, torch.Tensor]:
-    for position in range(steps):
-        slab.advance(position)
+    for _ in range(steps):
+        slab.advance()
     return slab.state.flat() | {"loss": slab.loss_sum}
 
 
@@ -113,8 +113,8 @@ def test_a_run_without_regulariser_or_clipping_takes_nothing_from_its_neighbours
     together, alone = Slab(runs), Slab(runs[:1])
     for slab in (together, alone):
         slab.state.params["W_hh"].mul_(0.6)
-        for position in range(40):
-            slab.advance(position)
+        for _ in range(40):
+            slab.advance()
     assert together.finite().all()
     for name, w in alone.state.params.items():
         assert torch.equal(together.state.params[name][0], w[0]), name
@@ -125,12 +125,34 @@ def test_leaving_runs_do_not_change_those_that_stay(trainer: str) -> None:
     runs = specs(trainer)
     whole, part = Slab(runs), Slab(runs)
     for position in range(STEPS):
-        whole.advance(position)
+        whole.advance()
         if position == 10:
             part = part.select([0, 2])
-        part.advance(position)
+        part.advance()
     for name, value in whole.state.flat().items():
         assert torch.allclose(part.state.flat()[name], value[[0, 2]], rtol=1e-9, atol=1e-12), name
+
+
+@pytest.mark.parametrize("trainer", MEMBERS["trainer"])
+def test_runs_that_join_begin_at_their_own_first_iteration(trainer: str) -> None:
+    """A slab of runs that stand at different iterations is each of them on its own."""
+    numbers = (
+        {"trainer.noise": 0.1, "trainer.phases": "random"}
+        if "phases" in make_spec(trainer=trainer).config["trainer"]
+        else {}
+    )
+    runs = [make_spec(SMALL | numbers | {"seed": seed}, trainer=trainer) for seed in range(3)]
+    early, late = Slab(runs[:2]), Slab(runs[2:])
+    for _ in range(10):
+        early.advance()
+    merged = Slab.merge([early, late])
+    for _ in range(STEPS - 10):
+        merged.advance()
+    alone = [train(Slab([spec]), steps) for spec, steps in zip(runs, (STEPS, STEPS, STEPS - 10), strict=True)]
+    for r, found in enumerate(alone):
+        for name, value in found.items():
+            there = merged.loss_sum if name == "loss" else merged.state.flat()[name]
+            assert torch.allclose(there[r], value[0], rtol=1e-9, atol=1e-12), name
 
 
 def test_state_survives_flattening() -> None:
@@ -144,15 +166,15 @@ def test_state_survives_flattening() -> None:
 def test_validation_of_a_run_does_not_depend_on_its_neighbours() -> None:
     runs = [make_spec({"seed": seed, "task.T": 10, "train.validation_size": 3000}, trainer="tptt") for seed in range(3)]
     together = Slab(runs)
-    for position in range(60):
-        together.advance(position)
-    mistakes, seen = together.validate(0, False)
+    for _ in range(60):
+        together.advance()
+    mistakes, seen = together.validate([0, 1, 2], [False] * 3)
     for r, spec in enumerate(runs):
         alone = Slab([spec])
-        for position in range(60):
-            alone.advance(position)
-        wrong, looked = alone.validate(0, False)
+        for _ in range(60):
+            alone.advance()
+        wrong, looked = alone.validate([r], [False])
         assert (wrong.item(), looked.item()) == (mistakes[r].item(), seen[r].item())
-    full, all_seen = together.validate(0, True)
-    assert (all_seen == 3000).all()
-    assert (full >= mistakes).all()
+    full, all_seen = together.validate([0, 1, 2], [True, None, True])
+    assert all_seen.tolist() == [3000, 0, 3000]
+    assert (full >= mistakes)[[0, 2]].all()

@@ -125,8 +125,9 @@ def test_a_batch_is_the_same_however_it_is_drawn(name: str) -> None:
 
     many = Slab([spec.replace({"seed": seed}) for seed in (4, 5, 6)])
     one = Slab([spec.replace({"seed": 5})])
-    for position in (0, 1, 7, 150):  # 150 begins another draw, 7 skips within one
-        ours, alone = many.batch(position), one.batch(position)
+    ahead = many.batches(torch.tensor([3, 90, 0]), 5)
+    for step in range(5):  # five at once, of runs that stand at different iterations
+        ours, alone = ahead[step], one.batch(90 + step)
         assert torch.equal(ours.inputs[1], alone.inputs[0])
         assert torch.equal(ours.targets[1], alone.targets[0])
         assert not torch.equal(ours.inputs[0], ours.inputs[1])

@@ -87,7 +87,7 @@ class ExecutionSettings:
     data: str | None = setting()
     device: str = setting()
     threads: int = setting(low=1)
-    workers: int = setting(low=1)
+    workers: int | None = setting(low=1)
     stack_size: int = setting(low=1)
     checkpoint_seconds: float = setting(low=0.0)
     quiet: bool = setting()

@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from tprnn.bench.floors import FLOORS
 from tprnn.compose import compose
-from tprnn.engine.group import Group
+from tprnn.engine.backlog import slab_size
 from tprnn.engine.slab import Slab, prepare_process
 
 BLOCK = 5  # iterations of one slab before the next
@@ -46,24 +46,26 @@ def median_ms(parts: Sequence[Callable[[], None]], seconds: float, repeats: int 
 class Stack:
     """R runs of temporal order, computed slab by slab as the engine does."""
 
+    @torch.inference_mode()
     def __init__(self, trainer: str, T: int, R: int) -> None:
         specs = [compose(["task=temporal_order", f"trainer={trainer}", f"task.T={T}", f"seed={r}"]) for r in range(R)]
-        size = Group.slab_size(specs[0])
+        size = slab_size(specs[0])
         self.slabs = [Slab(specs[i : i + size]) for i in range(0, R, size)]
-        self.position = 0
 
+    @torch.inference_mode()
     def iterate(self) -> None:
         """A block of iterations of every run; the engine's blocks are `check_every` long."""
         for slab in self.slabs:
-            for position in range(self.position, self.position + BLOCK):
-                slab.advance(position)
-        self.position += BLOCK
+            for _ in range(BLOCK):
+                slab.advance()
 
+    @torch.inference_mode()
     def floor(self, trainer: str, T: int) -> Callable[[], None]:
         """The floor of a block of iterations of every run, at the slabs' shapes."""
         first = self.slabs[0]
         kernel = FLOORS[trainer](len(first.specs), T, first.train.batch_size, first.model.H, first.dtype)
 
+        @torch.inference_mode()
         def iterate() -> None:
             for _ in range(BLOCK * len(self.slabs)):
                 kernel()
@@ -87,7 +89,8 @@ def iteration_rows(lengths: Sequence[int], stacks: Sequence[int], seconds: float
 
 def torch_rnn(T: int) -> Callable[[], None]:
     """The same task and sizes by torch.nn.RNN and autograd, with torch's own SGD (Nesterov momentum)."""
-    slab = Stack("bptt", T, 1).slabs[0]
+    spec = compose(["task=temporal_order", "trainer=bptt", f"task.T={T}"])
+    slab = Slab([spec])
     network = torch.nn.RNN(slab.task.inputs, slab.model.H)
     readout = torch.nn.Linear(slab.model.H, slab.task.outputs)
     parameters = [*network.parameters(), *readout.parameters()]
@@ -114,11 +117,13 @@ def comparisons(seconds: float) -> list[dict[str, Any]]:
         stack = Stack(trainer, 100, 1)
         slab = stack.slabs[0]
 
+        @torch.inference_mode()
         def validate(slab: Slab = slab) -> None:
-            slab.validate(0, False)
+            slab.validate([0], [False])
 
+        @torch.inference_mode()
         def validate_full(slab: Slab = slab) -> None:
-            slab.validate(0, True)
+            slab.validate([0], [True])
 
         block, rnn, first, full = median_ms([stack.iterate, torch_rnn(100), validate, validate_full], seconds)
         step = block / BLOCK

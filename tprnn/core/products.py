@@ -25,7 +25,7 @@ def one_step(W: Tensor) -> tuple[Tensor, Callable[..., Tensor], Callable[..., Te
     """
     if W.shape[0] == 1:
         return W[0], torch.addmm, torch.mm
-    return W, _add_bmm, torch.bmm
+    return W, _add_bmm if W.device.type == "cpu" else torch.baddbmm, torch.bmm
 
 
 def _add_bmm(a: Tensor, x: Tensor, W: Tensor, out: Tensor | None = None) -> Tensor:
@@ -79,6 +79,8 @@ def lookup(table: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
 def lookup_gradient(tokens: Tensor, d: Tensor, I: int) -> Tensor:
     """sum_t x_t^T d_t for one-hot x_t: tokens [R, T, B], d [R, T, B, H] -> [R, I, H]."""
     R, _, _, H = d.shape
+    if d.device.type != "cpu":  # an indexed sum adds in whatever order its threads come: other bits every time
+        return outer_sum((tokens.unsqueeze(-1) == torch.arange(I, device=d.device)).to(d.dtype), d)
     return d.new_zeros(R * I, H).index_add_(0, flat_tokens(tokens, I), d.reshape(-1, H)).view(R, I, H)
 
 

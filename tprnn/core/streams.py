@@ -50,15 +50,18 @@ class Stream:
         self.k0 = torch.tensor([int.from_bytes(key[0:4], "little") for key in keys], device=device)
         self.k1 = torch.tensor([int.from_bytes(key[4:8], "little") for key in keys], device=device)
 
-    def words(self, positions: Sequence[int], count: int) -> Tensor:
-        """[P, R, count] whole numbers, uniform on 0 .. 2^32 - 1, for P positions."""
+    def words(self, positions: Sequence[int] | Tensor, count: int) -> Tensor:
+        """[P, R, count] whole numbers, uniform on 0 .. 2^32 - 1, for P positions.
+
+        Positions [P] hold for all runs; [P, R] gives each run its own.
+        """
         device = self.k0.device
         index = torch.arange((count + 3) // 4, device=device)  # [C]
-        position = torch.tensor(positions, device=device)[:, None, None]  # [P, 1, 1]
-        zero = torch.zeros_like(position)
+        position = torch.as_tensor(positions, device=device)
+        position = position.view(len(position), -1, 1)  # [P, R or 1, 1]
         words = philox(
-            index.expand(len(positions), len(self.k0), -1),
-            zero,
+            index.expand(len(position), len(self.k0), -1),
+            torch.zeros_like(position),
             position & _MASK,
             position >> 32,
             self.k0[:, None],
@@ -88,8 +91,9 @@ def normal(words: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1).to(dtype)
 
 
-def normals(stream: Stream, position: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """[R, *shape] standard normal numbers at one position of a stream."""
+def normals(stream: Stream, position: int | Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """[R, *shape] standard normal numbers at one position of a stream, or at a position [R] of each run."""
     count = math.prod(shape)
-    words = stream.words([position], count + count % 2)[0]
+    positions = position[None] if isinstance(position, Tensor) else [position]
+    words = stream.words(positions, count + count % 2)[0]
     return normal(words, dtype)[..., :count].reshape(-1, *shape)

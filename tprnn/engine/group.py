@@ -15,78 +15,107 @@ from tprnn.engine.runs import Check, Run, stop_reason
 from tprnn.engine.signals import Stop
 from tprnn.engine.slab import Slab
 
-_CPU_SLAB = 8  # runs; measured, see docs/architecture.md
-
 
 class Group:
-    """Runs at the same iteration, with the slab that computes them."""
+    """Runs that come to their next checks together, with the slab that computes them.
 
-    def __init__(self, runs: list[Run], slab: Slab) -> None:
-        self.runs, self.slab = runs, slab
+    Args:
+        alone: never to share a slab with others, because it broke one.
+    """
+
+    def __init__(self, runs: list[Run], slab: Slab, alone: bool = False) -> None:
+        self.runs, self.slab, self.alone = runs, slab, alone
+        self.rows = list(range(len(runs)))
+        """Where each run lies in the slab: on a GPU, rows of ended runs stay for a while."""
         self.saved_at = time.monotonic()
         self.before: dict[str, Tensor] = {}
-        slab.loss_sum += slab.loss_sum.new_tensor([run.progress.loss_sum for run in runs])
+        slab.loss_sum.copy_(slab.loss_sum.new_tensor([run.progress.loss_sum for run in runs]))
 
     @staticmethod
-    def slab_size(spec: RunSpec) -> int:
-        """How many runs are computed at once on the spec's device."""
-        return _CPU_SLAB if spec.execution["device"] == "cpu" else spec.execution["stack_size"]
+    def merge(groups: Sequence[Group]) -> Group:
+        """Groups with the same `remaining` as one."""
+        for group in groups:
+            group.compact()
+        runs = [run for group in groups for run in group.runs]
+        merged = Group(runs, Slab.merge([group.slab for group in groups]))
+        merged.saved_at = min(group.saved_at for group in groups)
+        return merged
+
+    def split(self, size: int) -> list[Group]:
+        """Groups of at most `size` runs."""
+        if len(self.runs) <= size:
+            return [self]
+        parts = []
+        for first in range(0, len(self.runs), size):
+            runs = self.runs[first : first + size]
+            parts.append(Group(runs, self.slab.select(range(first, first + len(runs)))))
+            parts[-1].saved_at = self.saved_at
+        return parts
+
+    @property
+    def remaining(self) -> int:
+        """Iterations to the next check, the same for all."""
+        return self.runs[0].remaining
 
     def block(self, stop: Stop) -> bool:
         """Iterate up to the next check, or until `stop` is set; whether the check was reached."""
-        train, slab = self.slab.train, self.slab
-        first = self.runs[0].progress.iteration
-        last = min((first // train.check_every + 1) * train.check_every, train.max_iterations)
-        position = first
-        while position < last and not stop.is_set():
-            if position == last - 1 and self.runs[0].spec.probe.update_norms:
+        slab, remaining = self.slab, self.remaining
+        done = 0
+        while done < remaining and not stop.is_set():
+            if done == remaining - 1 and self.runs[0].spec.probe.update_norms:
                 self.before = {name: w.clone() for name, w in slab.state.params.items()}
-            slab.advance(position)
-            position += 1
-        for run, loss_sum in zip(self.runs, slab.loss_sum.tolist(), strict=True):
-            run.progress.iteration, run.progress.loss_sum = position, loss_sum
-        return position == last
+            slab.advance()
+            done += 1
+        sums = slab.loss_sum.tolist()
+        for run, row in zip(self.runs, self.rows, strict=True):
+            run.progress.iteration += done
+            run.progress.loss_sum = sums[row]
+        return done == remaining
 
     def check(
         self, started: float, emit: Callable[[str, RunSpec, dict[str, Any]], None]
     ) -> list[tuple[Run, str, Check]]:
         """Validate, write the metrics, and say which runs end and why. `started`: when the block began."""
         train, slab = self.slab.train, self.slab
-        iteration = self.runs[0].progress.iteration
-        number = -(-iteration // train.check_every) - 1  # checks before this one
-        since = iteration - number * train.check_every
-        full = (number + 1) % train.full_check_every == 0 or iteration >= train.max_iterations
-        mistakes, validated = (counts.tolist() for counts in slab.validate(number, full))
+        numbers: list[int] = [0] * len(slab.specs)
+        full: list[bool | None] = [None] * len(slab.specs)
+        for run, row in zip(self.runs, self.rows, strict=True):
+            iteration = run.progress.iteration
+            numbers[row] = -(-iteration // train.check_every) - 1  # checks before this one
+            full[row] = (numbers[row] + 1) % train.full_check_every == 0 or iteration >= train.max_iterations
+        mistakes, validated = (counts.tolist() for counts in slab.validate(numbers, full))
         finite = slab.finite().tolist()
         probed = self._probes()
         radii = {name: values.tolist() for name, values in self._radii().items()}
         seconds = (time.perf_counter() - started) / len(self.runs)
         ended = []
-        for i, run in enumerate(self.runs):
+        for run, row in zip(self.runs, self.rows, strict=True):
             progress = run.progress
+            since = progress.iteration - numbers[row] * train.check_every
             loss, progress.loss_sum = progress.loss_sum / since, 0.0
-            known = [values[i] for values in radii.values() if values[i] == values[i]]
+            known = [values[row] for values in radii.values() if values[row] == values[row]]
             radius = max(known, default=float("nan"))
-            check = Check(iteration, loss, mistakes[i], validated[i], finite[i] and abs(loss) < float("inf"), radius)
+            sound = finite[row] and abs(loss) < float("inf")
+            check = Check(progress.iteration, loss, mistakes[row], validated[row], sound, radius)
             progress.seconds += seconds
             progress.checks_since_best += 1
             reason = self._judge(run, check)
             if reason and check.validated < train.validation_size:  # what is reported is always of the full set
-                wrong, seen = slab.select([i]).validate(number, True)
+                wrong, seen = slab.select([row]).validate([numbers[row]], [True])
                 check = replace(check, mistakes=int(wrong), validated=int(seen))
                 reason = self._judge(run, check)
-            row = {
-                "iteration": iteration,
+            line = {
+                "iteration": progress.iteration,
                 "loss": check.loss,
                 "accuracy": 1.0 - check.error,
                 "validated": check.validated,
                 "seconds": round(progress.seconds, 3),
             }
             if run.spec.probe.spectral_radius:
-                row |= {f"rho_{name}": values[i] for name, values in radii.items()}
-            row |= {f"norm_{name}": values[i] for name, values in probed.items()}
-            run.folder.append_metrics([row])
-            emit("check", run.spec, row)
+                line |= {f"rho_{name}": values[row] for name, values in radii.items()}
+            line |= {f"norm_{name}": values[row] for name, values in probed.items()}
+            run.folder.append_metrics([line])
+            emit("check", run.spec, line)
             if reason:
                 ended.append((run, reason, check))
         slab.loss_sum.zero_()
@@ -115,24 +144,31 @@ class Group:
 
     def tensors_of(self, run: Run, parameters: bool = False) -> dict[str, Tensor]:
         """One run's tensors without the runs axis: all of its state, or the parameters alone by name."""
-        i = self.runs.index(run)
+        row = self.rows[self.runs.index(run)]
         tensors = self.slab.state.params if parameters else self.slab.state.flat()
-        return {name: value[i] for name, value in tensors.items()}
+        return {name: value[row] for name, value in tensors.items()}
 
-    def checkpoint(self) -> None:
-        """Save where every run stands."""
-        for run in self.runs:
+    def checkpoint(self, runs: Sequence[Run]) -> None:
+        """Save where runs stand."""
+        for run in runs:
             run.folder.save_checkpoint(self.tensors_of(run), run.progress.as_dict())
-        self.saved_at = time.monotonic()
 
     def checkpoint_if_due(self) -> None:
-        """Save when `checkpoint_seconds` have passed since the last time."""
+        """Save all when `checkpoint_seconds` have passed since the last time."""
         if self.runs and time.monotonic() - self.saved_at >= self.runs[0].spec.execution["checkpoint_seconds"]:
-            self.checkpoint()
+            self.checkpoint(self.runs)
+            self.saved_at = time.monotonic()
 
-    def keep(self, indices: Sequence[int]) -> None:
-        """Let all other runs go."""
-        if len(indices) < len(self.runs):
-            self.runs = [self.runs[i] for i in indices]
-            if self.runs:
-                self.slab = self.slab.select(indices)
+    def drop(self, ended: Sequence[Run]) -> None:
+        """Let runs go. A GPU computes their rows for nothing until they are an eighth of all: a new slab costs time."""
+        kept = [(run, row) for run, row in zip(self.runs, self.rows, strict=True) if run not in ended]
+        self.runs, self.rows = [run for run, _ in kept], [row for _, row in kept]
+        places = len(self.slab.specs)
+        if places - len(kept) > (0 if self.slab.device == "cpu" else places // 8):
+            self.compact()
+
+    def compact(self) -> None:
+        """Rows of runs that are still under way only."""
+        if self.runs and len(self.runs) < len(self.slab.specs):
+            self.slab = self.slab.select(self.rows)
+            self.rows = list(range(len(self.runs)))

@@ -1,7 +1,8 @@
-"""Training a stack of runs to their ends.
+"""Training runs to their ends.
 
-The stack is worked on slab by slab, each for one block of `check_every` iterations and then a check; a run that is
-done leaves its slab and the others go on unchanged. Nothing that is decided here depends on a neighbour.
+The runs of a stack are worked on slab by slab, each for one block of `check_every` iterations and then a check; a run
+that is done leaves its slab, another takes its place, and the others go on unchanged. Nothing that is decided here
+depends on a neighbour, but for the end of a rung of which only the first success counts (engine/backlog).
 """
 
 from __future__ import annotations
@@ -9,94 +10,262 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 import torch
 
 from tprnn.config import RunSpec
+from tprnn.core.work import Workspace
+from tprnn.engine.backlog import Backlog, slab_size
 from tprnn.engine.group import Group
 from tprnn.engine.runs import Outcome, Progress, Run, result_of
 from tprnn.engine.signals import Stop
-from tprnn.engine.slab import Slab
+from tprnn.engine.slab import DTYPES, Slab
 from tprnn.errors import DamagedFile, RunLocked, UserError
-from tprnn.store import CHECKPOINT, RunFolder, Store
+from tprnn.store import CHECKPOINT, Store
 from tprnn.trainers.base import State
 
 Emit = Callable[[str, RunSpec, dict[str, Any]], None]
 """Called with ("check", spec, metrics row) and ("end", spec, result)."""
 
+_POLL = 0.1  # seconds between two looks of a process that has nothing to do
 
-def run_stack(specs: Sequence[RunSpec], store: Store, stop: Stop, emit: Emit) -> list[Outcome]:
-    """Train runs that may share a stack (same `stack_key`); outcomes in the order of `specs`.
 
-    Runs that another process holds are left to it. When `stop` is set, checkpoints are written and what is under way
+def work_through(backlog: Backlog, store: Store, stop: Stop, emit: Emit) -> list[Outcome]:
+    """Train runs of the backlog, stack by stack, until nothing is left or `stop` is set; their outcomes."""
+    outcomes: list[Outcome] = []
+    while not stop.is_set() and not backlog.over():
+        if specs := backlog.take_stack():
+            try:
+                outcomes += run_stack(specs, backlog, store, stop, emit)
+            finally:
+                backlog.leave()
+        else:
+            time.sleep(_POLL)  # another process may give some of its runs back
+    return outcomes
+
+
+def run_stack(specs: Sequence[RunSpec], backlog: Backlog, store: Store, stop: Stop, emit: Emit) -> list[Outcome]:
+    """Train runs that may share a stack (same `stack_key`), and those of the backlog that fit in as places get free.
+
+    Runs that another call holds are left to it. When `stop` is set, checkpoints are written and what is under way
     is "interrupted". An error in one slab fails its runs only; a UserError (disk full, damaged file) ends the stack.
     """
-    outcomes: dict[str, Outcome] = {}
-    with ExitStack() as locks:
+    stack = _Stack(specs[0], backlog, store, stop, emit)
+    outcomes = []
+    try:
+        with torch.inference_mode():  # no bookkeeping for autograd: every gradient is hand-derived
+            for outcome in stack.train(specs):
+                outcomes.append(outcome)
+                emit("end", outcome.spec, outcome.result or {})
+    finally:
+        stack.unlock()
+    return outcomes
+
+
+class _Stack:
+    """The runs under way in this process."""
+
+    def __init__(self, first: RunSpec, backlog: Backlog, store: Store, stop: Stop, emit: Emit) -> None:
+        self.backlog, self.store, self.stop, self.emit = backlog, store, stop, emit
+        self.key, self.places, self.slab_size = first.stack_key, backlog.places(first), slab_size(first)
+        self.device = first.execution["device"]
+        # slabs take turns on a CPU; on a GPU a recorded iteration keeps its buffers
+        self.work = Workspace(DTYPES[first.config["dtype"]]) if self.device == "cpu" else None
+        self.sizes: set[int] = set()
+        self.groups: list[Group] = []
+        self.size = 0  # the most runs that were under way at once
+        self.held: set[Run] = set()
+
+    def train(self, specs: Sequence[RunSpec]) -> Iterator[Outcome]:
+        """Outcomes as runs come to their ends."""
+        yield from self._begin(specs)
+        while self.groups and not self.stop.is_set():
+            broken: list[tuple[Group, Exception]] = []
+            for group in self.groups:
+                try:
+                    yield from self._advance(group)
+                except UserError:
+                    raise
+                except Exception as error:  # a bug of ours or of a user's rule
+                    broken.append((group, error))
+                if self.stop.is_set():
+                    break
+            self.groups = [group for group in self.groups if group.runs and group not in [b for b, _ in broken]]
+            for group, why in broken:
+                yield from self._apart(group.runs, why)
+            if not self.stop.is_set():
+                yield from self._rearrange()
+        for group in self.groups:  # stopped
+            yield from self._leave(group, group.runs, "signal")
+
+    def _begin(self, specs: Sequence[RunSpec]) -> Iterator[Outcome]:
+        """Lock runs and make their slabs; outcomes of those that there is nothing to do for."""
         runs = []
         for spec in specs:
-            found = _take(spec, store, locks)
+            found = self._take(spec)
             if isinstance(found, Run):
                 runs.append(found)
             else:
-                outcomes[spec.signature] = found
-        for outcome in _train(runs, stop, emit):
-            outcomes[outcome.spec.signature] = outcome
-            emit("end", outcome.spec, outcome.result or {})
-    return [outcomes[spec.signature] for spec in specs]
+                yield found
+        for members in self._together(runs):
+            yield from self._add(members)
+        self.size = max(self.size, sum(len(group.runs) for group in self.groups))
+
+    def _take(self, spec: RunSpec) -> Run | Outcome:
+        """Lock a run's folder and read where the run stands; an Outcome where there is nothing to do."""
+        folder = self.store.folder(spec)
+        run = Run(spec, folder, Progress())
+        try:
+            run.lock.enter_context(folder.lock())
+        except RunLocked as error:
+            return Outcome(spec, "locked", error=str(error))
+        self.held.add(run)
+        folder.open(spec)
+        if spec.execution["force"]:
+            folder.clear()
+        elif done := folder.finished():  # by another call, since this one made its plan
+            self._release(run)
+            return Outcome(spec, done["status"], done, skipped=True)
+        _stand(run)
+        return run
+
+    def _together(self, runs: Sequence[Run]) -> Iterator[list[Run]]:
+        """Runs of one slab: as many as it holds, all as far from their next checks."""
+        for _, same in groupby(sorted(runs, key=_remaining), key=_remaining):
+            members = list(same)
+            for first in range(0, len(members), self.slab_size):
+                yield members[first : first + self.slab_size]
+
+    def _add(self, runs: list[Run], alone: bool = False) -> Iterator[Outcome]:
+        """A group for runs, started or as their checkpoints left them. Raises DamagedFile."""
+        try:
+            state = State.from_flat(_stacked(runs, self.device)) if runs[0].tensors else None
+            positions = [run.progress.iteration for run in runs]
+            slab = Slab([run.spec for run in runs], self.device, state, positions, self.work)
+            _check_shapes(runs, slab)
+            self.groups.append(Group(runs, slab, alone))
+        except UserError:
+            raise
+        except Exception as error:  # too large for the memory, or a bug of ours or of a user's rule
+            yield from self._apart(runs, error)
+
+    def _apart(self, runs: Sequence[Run], error: Exception) -> Iterator[Outcome]:
+        """One of them broke the slab: each goes on by itself from its last checkpoint, or fails if it was alone."""
+        if len(runs) == 1:
+            yield self._fail(runs[0], error)
+            return
+        for run in runs:
+            _stand(run)
+            yield from self._add([run], alone=True)
+
+    def _advance(self, group: Group) -> Iterator[Outcome]:
+        """One block of iterations and its check; outcomes of the runs that end there."""
+        started = time.perf_counter()
+        if not group.block(self.stop):  # stopped on the way
+            return
+        ended = group.check(started, self.emit)
+        for run, reason, check in ended:
+            result = result_of(run.spec, run.progress, reason, check, self.size)
+            run.folder.save_model(group.tensors_of(run, parameters=True), {"signature": run.spec.signature})
+            run.folder.write_result(result)
+            self._release(run)
+            if result["status"] == "solved":
+                self.backlog.solved(run.progress.iteration)
+            yield Outcome(run.spec, result["status"], result)
+        group.drop([run for run, _, _ in ended])
+        group.checkpoint_if_due()
+
+    def _rearrange(self) -> Iterator[Outcome]:
+        """Between two rounds: who leaves, who joins, who shares a slab."""
+        news = self.backlog.news()
+        if news.bound is not None:
+            for group in self.groups:
+                late = [run for run in group.runs if run.progress.iteration >= news.bound]
+                yield from self._leave(group, late, "decided")
+        self.groups = [group for group in self.groups if group.runs]
+        under_way = sum(len(group.runs) for group in self.groups)
+        if news.idle and under_way > 1:
+            self._share(under_way // 2)
+        elif self.places - under_way >= max(1, self.places // 8):  # not one by one, where a new slab costs time
+            yield from self._begin(self.backlog.take(self.key, self.places - under_way))
+        self._merge()
+
+    def _leave(self, group: Group, runs: Sequence[Run], reason: str) -> Iterator[Outcome]:
+        """Save runs where they stand and end them as interrupted."""
+        group.checkpoint(runs)
+        for run in runs:
+            result = result_of(run.spec, run.progress, reason, None, self.size)
+            run.folder.write_result(result)
+            self._release(run)
+            yield Outcome(run.spec, result["status"], result)
+        group.drop(list(runs))
+
+    def _share(self, count: int) -> None:
+        """Give runs back for a process that has nothing to do."""
+        given: list[RunSpec] = []
+        for group in self.groups:
+            runs = group.runs[: count - len(given)]
+            group.checkpoint(runs)
+            group.drop(runs)
+            for run in runs:
+                self._release(run)
+            # what was begun anew is not to be begun anew again
+            given += [replace(run.spec, execution={**run.spec.execution, "force": False}) for run in runs]
+        self.groups = [group for group in self.groups if group.runs]
+        self.backlog.give_back(given)
+
+    def _merge(self) -> None:
+        """Fill up slabs where that makes them fewer."""
+        small = [group for group in self.groups if len(group.runs) < self.slab_size and not group.alone]
+        for _, same in groupby(sorted(small, key=_group_remaining), key=_group_remaining):
+            groups = list(same)
+            if -(-sum(len(group.runs) for group in groups) // self.slab_size) < len(groups):
+                self.groups = [group for group in self.groups if group not in groups]
+                self.groups += Group.merge(groups).split(self.slab_size)
+        if self.work and (sizes := {len(group.slab.specs) for group in self.groups}) != self.sizes:
+            self.sizes = sizes
+            self.work.clear()
+
+    def _fail(self, run: Run, error: Exception) -> Outcome:
+        """Leave the traceback in the run's folder."""
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        result = result_of(run.spec, run.progress, "error", None, self.size) | {"error": line}
+        run.folder.write_failure("".join(traceback.format_exception(error)))
+        run.folder.write_result(result)
+        self._release(run)
+        return Outcome(run.spec, "failed", result, error=line)
+
+    def _release(self, run: Run) -> None:
+        self.held.discard(run)
+        run.lock.close()
+
+    def unlock(self) -> None:
+        """Give up what is still held, after an error."""
+        for run in list(self.held):
+            self._release(run)
 
 
-def _take(spec: RunSpec, store: Store, locks: ExitStack) -> Run | Outcome:
-    """Lock a run's folder and read where the run stands; an Outcome where there is nothing to do."""
-    folder = store.folder(spec)
-    try:
-        locks.enter_context(folder.lock())
-    except RunLocked as error:
-        return Outcome(spec, "locked", error=str(error))
-    folder.open(spec)
-    if spec.execution["force"]:
-        folder.clear()
-    elif done := folder.finished():  # by another process, since this one made its plan
-        return Outcome(spec, done["status"], done, skipped=True)
-    return _stand(spec, folder)
-
-
-def _stand(spec: RunSpec, folder: RunFolder) -> Run:
-    """The run as its last checkpoint left it, or at its start. Raises DamagedFile."""
-    run = Run(spec, folder, Progress())
-    if checkpoint := folder.load_checkpoint():
+def _stand(run: Run) -> None:
+    """Put the run where its last checkpoint left it, or at its start. Raises DamagedFile."""
+    run.progress, run.tensors = Progress(), {}
+    if checkpoint := run.folder.load_checkpoint():
         run.tensors, state = checkpoint
         try:
             run.progress = Progress(**state)
         except TypeError as error:
-            raise DamagedFile(f"{folder.path / CHECKPOINT}: damaged ({error}); it is left as it is") from error
-    folder.rewind_metrics(run.progress.iteration)
-    return run
+            raise DamagedFile(f"{run.folder.path / CHECKPOINT}: damaged ({error}); it is left as it is") from error
+    run.folder.rewind_metrics(run.progress.iteration)
 
 
-def _together(runs: list[Run]) -> Iterator[list[Run]]:
-    """Runs of one slab: as many as it holds, all at the same iteration."""
-    for _, same in groupby(sorted(runs, key=_iteration), key=_iteration):
-        members = list(same)
-        size = Group.slab_size(members[0].spec)
-        for first in range(0, len(members), size):
-            yield members[first : first + size]
+def _remaining(run: Run) -> tuple[int, bool]:
+    return run.remaining, bool(run.tensors)
 
 
-def _group(runs: list[Run]) -> Group:
-    """The runs with their slab, started or as their checkpoints left them. Raises DamagedFile."""
-    device = runs[0].spec.execution["device"]
-    state = State.from_flat(_stacked(runs, device)) if runs[0].tensors else None
-    slab = Slab([run.spec for run in runs], device, state)
-    _check_shapes(runs, slab)
-    return Group(runs, slab)
-
-
-def _iteration(run: Run) -> int:
-    return run.progress.iteration
+def _group_remaining(group: Group) -> int:
+    return group.remaining
 
 
 def _stacked(runs: Sequence[Run], device: str) -> dict[str, torch.Tensor]:
@@ -112,67 +281,3 @@ def _check_shapes(runs: Sequence[Run], slab: Slab) -> None:
     if found != slab.trainer.shapes():
         path = runs[0].folder.path / CHECKPOINT
         raise DamagedFile(f"{path}: damaged (its parameters are not those of the run's network); it is left as it is")
-
-
-def _train(runs: list[Run], stop: Stop, emit: Emit) -> Iterator[Outcome]:
-    """Outcomes as runs come to their ends."""
-    stack = len(runs)
-    waiting = list(_together(runs))
-    groups: list[Group] = []
-    while (waiting or groups) and not stop.is_set():
-        broken: list[tuple[list[Run], Exception]] = []
-        for members in waiting:
-            try:
-                groups.append(_group(members))
-            except UserError:
-                raise
-            except Exception as error:  # too large for the memory, or a bug of ours or of a user's rule
-                broken.append((members, error))
-        waiting = []
-        for group in groups:
-            try:
-                yield from _advance(group, stack, stop, emit)
-            except UserError:
-                raise
-            except Exception as error:
-                broken.append((group.runs, error))
-                group.keep([])
-            if stop.is_set():
-                break
-        groups = [group for group in groups if group.runs]
-        for members, reason in broken:
-            if len(members) == 1:
-                yield _fail(members[0], stack, reason)
-            else:  # one of them broke it: each goes on by itself from its last checkpoint
-                waiting += [[_stand(run.spec, run.folder)] for run in members]
-    for group in groups:  # stopped
-        group.checkpoint()
-    for run in [run for group in groups for run in group.runs] + [run for members in waiting for run in members]:
-        result = result_of(run.spec, run.progress, "signal", None, stack)
-        run.folder.write_result(result)
-        yield Outcome(run.spec, "interrupted", result)
-
-
-def _advance(group: Group, stack: int, stop: Stop, emit: Emit) -> Iterator[Outcome]:
-    """One block of iterations and its check; outcomes of the runs that end there."""
-    started = time.perf_counter()
-    if not group.block(stop):  # stopped on the way
-        return
-    ended = group.check(started, emit)
-    for run, reason, check in ended:
-        result = result_of(run.spec, run.progress, reason, check, stack)
-        run.folder.save_model(group.tensors_of(run, parameters=True), {"signature": run.spec.signature})
-        run.folder.write_result(result)
-        yield Outcome(run.spec, result["status"], result)
-    done = [run for run, _, _ in ended]
-    group.keep([i for i, run in enumerate(group.runs) if run not in done])
-    group.checkpoint_if_due()
-
-
-def _fail(run: Run, stack: int, error: Exception) -> Outcome:
-    """Leave the traceback in the run's folder."""
-    line = f"{type(error).__name__}: {error}".splitlines()[0]
-    result = result_of(run.spec, run.progress, "error", None, stack) | {"error": line}
-    run.folder.write_failure("".join(traceback.format_exception(error)))
-    run.folder.write_result(result)
-    return Outcome(run.spec, "failed", result, error=line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import subprocess
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -91,6 +92,7 @@ STATUS_OF = {
     "patience": "not_solved",
     "max_seconds": "not_solved",
     "signal": "interrupted",
+    "decided": "interrupted",
     "error": "failed",
 }
 
@@ -150,3 +152,11 @@ class Run:
     progress: Progress
     tensors: dict[str, Tensor] = field(default_factory=dict)
     """Its checkpoint's tensors, without the runs axis; empty at the start."""
+    lock: ExitStack = field(default_factory=ExitStack)
+    """Closed when the run is let go."""
+
+    @property
+    def remaining(self) -> int:
+        """Iterations to the next check."""
+        train, iteration = self.spec.train, self.progress.iteration
+        return min((iteration // train.check_every + 1) * train.check_every, train.max_iterations) - iteration

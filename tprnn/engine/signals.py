@@ -39,6 +39,12 @@ class SignalFlag:
         self.signum = signum
 
 
+def ignore_signals() -> None:
+    """For processes whose parent decides for all: signals that reach the whole group are its business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 @contextmanager
 def catch_signals() -> Iterator[SignalFlag]:
     """Turn SIGINT and SIGTERM into a flag while the block runs (main thread only; elsewhere never set)."""

@@ -6,6 +6,7 @@ states of one run just fit the cache and a larger slab is slower (docs/performan
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,11 +16,14 @@ from torch import Tensor
 from tprnn.config import RunSpec, member_class
 from tprnn.core.products import norm, spectral_radius
 from tprnn.core.streams import Stream
+from tprnn.core.work import Workspace
+from tprnn.engine.graph import Captured
 from tprnn.tasks.base import Batch
 from tprnn.trainers.base import State, Trainer
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_DRAWN_AT_ONCE = 2**17  # words; a draw of fewer costs as much, a draw of more leaves the cache
+# words; a draw of fewer costs as much; of more it leaves the cache, or takes memory that the states want
+_DRAWN_AT_ONCE = {"cpu": 2**17, "cuda": 2**24}
 _CHUNK = 1000  # validation sequences that are judged before the next are looked at
 _ROWS = 100  # of them in one forward pass: more leave the cache
 
@@ -35,9 +39,24 @@ def prepare_process(threads: int) -> None:
 
 
 class Slab:
-    """Runs that share all but their numbers: members, state and streams."""
+    """Runs that share all but their numbers: members, state and streams.
 
-    def __init__(self, specs: Sequence[RunSpec], device: str = "cpu", state: State | None = None) -> None:
+    Args:
+        specs: the runs.
+        device: cpu | cuda.
+        state: parameters and slots; None: the start.
+        positions: iterations that each run has behind it; None: 0.
+        work: scratch that slabs which take turns may share; None: its own.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        device: str = "cpu",
+        state: State | None = None,
+        positions: Sequence[int] | None = None,
+        work: Workspace | None = None,
+    ) -> None:
         self.specs = list(specs)
         self.device = device
         first = self.specs[0]
@@ -46,65 +65,92 @@ class Slab:
         self.seeds = [spec.config["seed"] for spec in self.specs]
         self.task = _member(first, "task")(first.settings("task"))
         model = _member(first, "model")(first.settings("model"), self.task, self.dtype, device)
+        self.work = work
+        model.work = work or model.work
         optimizer = _member(first, "optimizer")([one.settings("optimizer") for one in self.specs], self.dtype, device)
         settings = [one.settings("trainer") for one in self.specs]
         self.trainer: Trainer = _member(first, "trainer")(settings, self.seeds, model, optimizer)
         self.model = model
         self.watched = (*model.recurrent, *self.trainer.recurrent)
         self.state = self.trainer.start() if state is None else state
-        self.loss_sum = torch.zeros(len(self.specs), dtype=torch.float64, device=device)
+        R = len(self.specs)
+        self.positions = torch.tensor([0] * R if positions is None else list(positions), device=device)
+        self.loss_sum = torch.zeros(R, dtype=torch.float64, device=device)
         self._streams = {name: Stream(self.seeds, name, device) for name in ("train", "validation", "test")}
-        self._drawn: dict[int, Batch] = {}
+        self._drawn: deque[Batch] = deque()
+        self._step = self._iterate if torch.device(device).type == "cpu" else Captured(self._iterate)
 
     def select(self, keep: Sequence[int]) -> Slab:
         """The slab without the runs that are not in `keep`; the others go on unchanged."""
         rows = torch.tensor(list(keep), device=self.device)
         state = State.from_flat({name: value[rows] for name, value in self.state.flat().items()})
-        slab = Slab([self.specs[i] for i in keep], self.device, state)
+        slab = Slab([self.specs[i] for i in keep], self.device, state, self.positions[rows].tolist(), self.work)
         slab.loss_sum = self.loss_sum[rows]
         return slab
 
-    def advance(self, position: int) -> None:
-        """Iteration number `position` (from 0) of all runs."""
-        self.loss_sum += self.trainer.step(self.state, self.batch(position), position)
+    @staticmethod
+    def merge(slabs: Sequence[Slab]) -> Slab:
+        """Slabs that share all but their runs as one."""
+        first = slabs[0]
+        flats = [slab.state.flat() for slab in slabs]
+        state = State.from_flat({name: torch.cat([flat[name] for flat in flats]) for name in flats[0]})
+        specs = [spec for slab in slabs for spec in slab.specs]
+        positions = torch.cat([slab.positions for slab in slabs]).tolist()
+        merged = Slab(specs, first.device, state, positions, first.work)
+        merged.loss_sum = torch.cat([slab.loss_sum for slab in slabs])
+        return merged
+
+    def advance(self) -> None:
+        """The next iteration of all runs."""
+        if not self._drawn:
+            at_once = _DRAWN_AT_ONCE[torch.device(self.device).type]
+            words = len(self.specs) * self.train.batch_size * self.task.words
+            self._drawn.extend(self.batches(self.positions, max(1, min(self.train.check_every, at_once // words))))
+        self._step(self._drawn.popleft())
+
+    def _iterate(self, batch: Batch) -> None:
+        self.loss_sum += self.trainer.step(self.state, batch, self.positions)
+        self.positions += 1
+
+    def batches(self, positions: Tensor, count: int) -> list[Batch]:
+        """Training batches of `count` iterations from `positions` [R] on: functions of seeds and positions."""
+        B, words = self.train.batch_size, self.task.words
+        ahead = positions + torch.arange(count, device=self.device)[:, None]
+        drawn = self._streams["train"].words(ahead, B * words).view(-1, B, words)
+        return self.task.sample(drawn).cast(self.dtype).split(count)
 
     def batch(self, position: int) -> Batch:
-        """The training batch of one iteration: a function of seeds and position, drawn for several at once."""
-        found = self._drawn.pop(position, None)
-        if found is None:
-            B, words = self.train.batch_size, self.task.words
-            count = max(1, min(self.train.check_every, _DRAWN_AT_ONCE // (len(self.specs) * B * words)))
-            positions = range(position, position + count)
-            drawn = self._streams["train"].words(positions, B * words).view(-1, B, words)
-            batches = self.task.sample(drawn).cast(self.dtype).split(count)
-            self._drawn = dict(zip(positions, batches, strict=True))
-            found = self._drawn.pop(position)
-        return found
+        """The training batch of one iteration."""
+        return self.batches(torch.full_like(self.positions, position), 1)[0]
 
-    def validate(self, check: int, full: bool) -> tuple[Tensor, Tensor]:
-        """Mistakes and sequences looked at, [R] each, in the validation set of check number `check`.
+    def validate(self, checks: Sequence[int], full: Sequence[bool | None]) -> tuple[Tensor, Tensor]:
+        """Mistakes and sequences looked at, [R] each, in the validation set of check number `checks[r]` of each run.
 
         A run's set is looked at in chunks of 1000 until it has too many mistakes to count as solved, or to its end
-        where `full`.
+        where `full`; not at all where that is None.
         """
-        R = len(self.specs)
         size = self.train.validation_size
         chunks = -(-size // _CHUNK)
-        mistakes, seen = torch.zeros(2, R, dtype=torch.int64, device=self.device)
+        fresh = self.train.validation == "fresh"
+        start = torch.tensor([check * chunks if fresh else 0 for check in checks], device=self.device)
+        few = self.train.success_error * size
+        enough = [0.0 if whole is None else float(size + 1) if whole else few for whole in full]
+        limit = torch.tensor(enough, dtype=torch.float64, device=self.device)
+        mistakes, seen = torch.zeros(2, len(self.specs), dtype=torch.int64, device=self.device)
         for chunk in range(chunks):
-            going = mistakes < (size + 1 if full else self.train.success_error * size)
+            going = mistakes < limit
             if not going.any():
                 break
             count = min(_CHUNK, size - chunk * _CHUNK)
-            position = (check if self.train.validation == "fresh" else 0) * chunks + chunk
-            wrong = count - self.right(self.draw("validation", position, count))
+            wrong = count - self.right(self.draw("validation", start + chunk, count))
             mistakes += torch.where(going, wrong, 0)
             seen += torch.where(going, count, 0)
         return mistakes, seen
 
-    def draw(self, stream: str, position: int, count: int) -> Batch:
-        """One batch of `count` sequences at one position of a stream."""
-        words = self._streams[stream].words([position], count * self.task.words)
+    def draw(self, stream: str, position: int | Tensor, count: int) -> Batch:
+        """One batch of `count` sequences at one position of a stream, or at a position [R] of each run."""
+        positions = position[None] if isinstance(position, Tensor) else [position]
+        words = self._streams[stream].words(positions, count * self.task.words)
         return self.task.sample(words.view(len(self.specs), count, self.task.words)).cast(self.dtype)
 
     def right(self, batch: Batch) -> Tensor:

@@ -133,8 +133,8 @@ class Model(ABC):
         t = torch.arange(batch.empty, device=self.device)[:, None, None]
         return list(step_slices((t >= batch.start[:, None, :, None]).to(self.dtype)))
 
-    def mask_(self, states: States, signal: Tensor) -> Tensor:
-        """Zero a signal [R, T, B, H] in the empty steps before a sequence."""
-        for t, valid in enumerate(states.valid):
+    def mask_(self, states: States, signal: Tensor, first: int = 0) -> Tensor:
+        """Zero a signal [R, T, B, H], which begins with step `first`, in the empty steps before a sequence."""
+        for t, valid in enumerate(states.valid[first : first + signal.shape[1]]):
             signal[:, t].mul_(valid)
         return signal

@@ -18,7 +18,7 @@ from tprnn.config import setting
 from tprnn.core.activations import ACTIVATIONS
 from tprnn.core.init import INITIALISATIONS
 from tprnn.core.products import lookup_gradient, one_step, outer_sum, row_sum
-from tprnn.core.work import step_slices
+from tprnn.core.work import chunks, step_slices
 from tprnn.models.base import Model, States, Tensors
 from tprnn.tasks.base import Batch, Task
 
@@ -53,34 +53,37 @@ class SRN(Model):
     def forward(self, params: Tensors, batch: Batch) -> States:
         R, T, B = batch.inputs.shape[:3]
         h, h_t = self.work.steps("h", R, T + 1, B, self.H)
-        # for one run the input part is written where the state will be, which saves a copy at each step
-        x, x_t = (h[:, 1:], h_t[1:]) if R == 1 else self.work.steps("x", R, T, B, self.H)
-        self.input_part(params, batch, params["b_h"], x)
         valid = self.valid(batch)
         W_hh, add_product, _ = one_step(params["W_hh"])
         apply_ = self.activation.apply_
+        # for one run the input part is written where the state will be, which saves a copy at each step
+        x, x_t = (h[:, 1:], h_t[1:]) if R == 1 else self.work.steps("x", R, T, B, self.H)
+        self.input_part(params, batch, params["b_h"], x)
         for t in range(T):
-            apply_(add_product(x_t[t], h_t[t], W_hh, out=h_t[t + 1]))  # Eq. 1
+            h_tp1 = apply_(add_product(x_t[t], h_t[t], W_hh, out=h_t[t + 1]))  # Eq. 1
             if t < len(valid):
-                h_t[t + 1].mul_(valid[t])
+                h_tp1.mul_(valid[t])
         return States(h, h_t, valid, batch)
 
     def adjoint(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
         R, T, B = states.batch.inputs.shape[:3]
         S = states.batch.outputs
-        da, da_t = self.work.steps("da", R, T, B, self.H)
-        self.activation.slope(states.h[:, 1:], out=da)
+        da, da_t = self.work.steps("delta", R, T, B, self.H)
         dh_t = step_slices(dh)
         W_hh_T, _, product = one_step(params["W_hh"].mT.contiguous())  # as a view it takes half as long again
         back = torch.empty_like(da_t[0])
-        da_t[T - 1].mul_(dh_t[S - 1])
-        for t in range(T - 2, -1, -1):
-            product(da_t[t + 1], W_hh_T, out=back)  # dE/dh_t = dE/da_{t+1} W_hh^T (+ its own output's part)
-            if t >= T - S:
-                back.add_(dh_t[t - T + S])
-            da_t[t].mul_(back)
-            if t < len(states.valid):
-                da_t[t].mul_(states.valid[t])
+        for first, last in reversed(chunks(T, da)):
+            self.activation.slope(states.h[:, first + 1 : last + 1], out=da[:, first:last])
+            for t in range(last - 1, first - 1, -1):
+                if t == T - 1:
+                    da_t[t].mul_(dh_t[-1])
+                    continue
+                product(da_t[t + 1], W_hh_T, out=back)  # dE/dh_t = dE/da_{t+1} W_hh^T (+ its own output's part)
+                if t >= T - S:
+                    back.add_(dh_t[t - T + S])
+                da_t[t].mul_(back)
+                if t < len(states.valid):
+                    da_t[t].mul_(states.valid[t])
         return da
 
     def gradients(self, states: States, da: Tensor, names: Sequence[str]) -> dict[str, Tensor]:

@@ -40,10 +40,14 @@ class Optimizer(ABC):
         for entry in dataclasses.fields(self.Settings):
             setattr(self, entry.name, per_run([getattr(one, entry.name) for one in settings], dtype, device))
         self.settings, self.dtype, self.device = settings, dtype, device
+        self._rests: dict[tuple[str, torch.dtype], Tensor | float] = {}
 
     def rest(self, name: str, dtype: torch.dtype | None = None) -> Tensor | float:
         """1 - beta for the setting beta: taken before rounding, whose error would be a thousand times larger after."""
-        return per_run([1.0 - getattr(one, name) for one in self.settings], dtype or self.dtype, self.device)
+        dtype = dtype or self.dtype
+        if (name, dtype) not in self._rests:
+            self._rests[name, dtype] = per_run([1.0 - getattr(one, name) for one in self.settings], dtype, self.device)
+        return self._rests[name, dtype]
 
     def start(self, w: Tensor) -> dict[str, Tensor]:
         """The slots of a parameter w [R, ...] before the first update."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tabulate import tabulate
 
@@ -14,23 +15,31 @@ from tprnn.errors import UserError, nearest
 from tprnn.protocols.many import Outcome, exit_code, run_all
 
 USAGE = """usage: tprnn depth task=NAME trainer=NAME [KEY=VALUE ...] [depth.start=10] [depth.step=10] [depth.max=1000]
+                   [depth.rung=first_solved]
 
 Trains all points (sweeps such as seed=0,1,2 or trainer.alpha=0.1,0.01, and grid=NAME) at T = depth.start;
 T grows by depth.step as long as any of them solves it, and ends at the first failure or at depth.max.
-Finished runs are taken as they are, so that a broken-off climb goes on where it was.
+Finished runs are taken as they are and broken-off ones go on, so that a climb may be stopped and taken up at any time.
 
-  tprnn depth task=random_permutation trainer=tptt seed=0,1,2
-  tprnn depth task=temporal_order trainer=bptt grid=manchev2020 depth.start=50 workers=2
+  depth.rung=first_solved  a rung ends where its first run is solved: all have had as many iterations by then, and
+                           those that are not solved stay as they are ("left"); rung=all goes on with them later
+  depth.rung=all           every run goes to its own end
+
+  tprnn depth task=random_permutation trainer=tptt seed=0,1,2 depth.rung=all
+  tprnn depth task=temporal_order trainer=tptt grid=manchev2020 depth.start=50
 """
+
+RUNGS = ("first_solved", "all")
 
 
 @dataclass(frozen=True)
 class Climb:
-    """First length, step and last length."""
+    """First length, step and last length, and when a length is done with."""
 
     start: int = 10
     step: int = 10
     max: int = 1000
+    rung: str = "first_solved"
 
 
 @dataclass(frozen=True)
@@ -46,11 +55,16 @@ class Rung:
         solved = [outcome for outcome in self.outcomes if outcome.status == "solved"]
         return sorted(solved, key=lambda outcome: outcome.result["iterations"] if outcome.result else 0)
 
+    @property
+    def left(self) -> int:
+        """Runs that were not at their ends when the rung was decided."""
+        return sum(outcome.status == "interrupted" for outcome in self.outcomes)
+
 
 def parse(argv: Sequence[str]) -> tuple[Climb, list[str]]:
     """The climb and the overrides of the runs. Raises UserError."""
     names = [entry.name for entry in dataclasses.fields(Climb)]
-    values: dict[str, int] = {}
+    values: dict[str, Any] = {}
     overrides: list[str] = []
     for word in argv:
         key, equals, value = word.partition("=")
@@ -62,6 +76,11 @@ def parse(argv: Sequence[str]) -> tuple[Climb, list[str]]:
         name = key.removeprefix("depth.")
         if name not in names:
             raise UserError(f"unknown key '{key}'; {nearest(key, [f'depth.{entry}' for entry in names])}")
+        if name == "rung":
+            if value not in RUNGS:
+                raise UserError(f"{key}: '{value}' is not a choice; {nearest(value, RUNGS)}")
+            values[name] = value
+            continue
         if not equals or not value.isascii() or not value.isdigit() or int(value) < 1:
             raise UserError(f"{key}: expected a whole number above 0, got {value!r}")
         values[name] = int(value)
@@ -94,8 +113,8 @@ def describe(spec: RunSpec, keys: Sequence[str]) -> str:
 def climb(specs: Sequence[RunSpec], plan: Climb, rungs: list[Rung]) -> None:
     """Run the points at each length of the plan and append a rung for each, until one has no success."""
     for T in range(plan.start, plan.max + 1, plan.step):
-        outcomes = run_all([spec.replace({"task.T": T}) for spec in specs])
-        rungs.append(Rung(T, outcomes))
+        at_T = [spec.replace({"task.T": T}) for spec in specs]
+        rungs.append(Rung(T, run_all(at_T, first_solved=plan.rung == "first_solved")))
         if not rungs[-1].solved:
             return
 
@@ -113,6 +132,7 @@ def summary(rungs: Sequence[Rung], plan: Climb, keys: Sequence[str]) -> str:
                 "iterations": fastest.result["iterations"] if fastest and fastest.result else "–",
                 "parameters": describe(fastest.spec, keys) if fastest else "–",
             }
+            | ({"left": rung.left} if any(rung.left for rung in rungs) else {})
         )
     climbed = [rung for rung in rungs if rung.solved]
     table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)

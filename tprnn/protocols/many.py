@@ -2,56 +2,54 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import queue
-import signal
-import threading
 from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from tprnn.config import RunSpec
-from tprnn.engine.loop import Emit, run_stack
+from tprnn.engine.backlog import Backlog
 from tprnn.engine.runs import Outcome
-from tprnn.engine.signals import Interrupted, SignalFlag, Stop, catch_signals
-from tprnn.engine.slab import prepare_process
+from tprnn.engine.signals import Interrupted, catch_signals
 from tprnn.errors import UserError
 from tprnn.protocols.progress import Progress
-from tprnn.store import Store
+from tprnn.protocols.workers import train_here, train_in_workers
+from tprnn.store import FINISHED, Store
 
-Message = tuple[str, RunSpec, dict[str, Any]]
 
-
-def run_all(specs: Sequence[RunSpec]) -> list[Outcome]:
+def run_all(specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcome]:
     """Bring every run to its end; outcomes in the order of `specs` (equal specs share one run).
 
-    Finished runs are not repeated (but with `force`), broken-off ones go on from their checkpoints. Raises UserError
-    before anything is written (no such device, outputs not writable), Interrupted after SIGINT or SIGTERM.
+    Finished runs are not repeated (but with `force`), broken-off ones go on from their checkpoints. With `first_solved`
+    all runs advance side by side and end where the first of them is solved: those that are not, are left there as
+    interrupted. Raises UserError before anything is written (no such device, outputs not writable), Interrupted after
+    SIGINT or SIGTERM.
     """
     if not specs:
         return []
     execution = specs[0].execution
     _require_device(execution["device"])
+    workers = processes(execution)
     store = Store(execution["outputs"])
     if not store.root.is_dir():
         store.check_writable()
     unique = {spec.signature: spec for spec in specs}
-    outcomes = {} if execution["force"] else _finished(store, unique)
+    outcomes = {} if execution["force"] else _finished(store, unique, first_solved)
     waiting = [spec for signature, spec in unique.items() if signature not in outcomes]
-    with Progress(list(unique.values()), list(outcomes.values()), execution["quiet"]) as progress:
+    with Progress(list(unique.values()), list(outcomes.values()), execution["quiet"], workers) as progress:
         if waiting:
             store.check_writable()
-            stacks = pack(waiting, _share(len(waiting), execution["workers"]))
-            workers = min(execution["workers"], len(stacks))
             with catch_signals() as flag:
-                train = _here if workers == 1 else _in_workers
-                for outcome in train(stacks, store, flag, workers, progress.emit):
+                workers = min(workers, len(waiting))
+                train = train_here if workers == 1 else train_in_workers
+                bound = _bound(outcome.result or {} for outcome in outcomes.values())
+                backlog = Backlog(waiting, workers, first_solved, bound)
+                for outcome in train(backlog, waiting[0].execution, flag, workers, progress.emit):
                     outcomes[outcome.spec.signature] = outcome
+                for spec in waiting:  # stopped before their turn
+                    outcomes.setdefault(spec.signature, Outcome(spec, "interrupted"))
             if flag.signum is not None:
                 progress.end(list(outcomes.values()), store)
                 raise Interrupted(flag.signum)
@@ -77,9 +75,14 @@ def pack(specs: Sequence[RunSpec], most: int) -> list[list[RunSpec]]:
     return stacks
 
 
-def _share(runs: int, workers: int) -> int:
-    """Runs in a stack, so that all workers end about together."""
-    return runs if workers == 1 else max(1, runs // (4 * workers))
+def processes(execution: Mapping[str, Any]) -> int:
+    """Worker processes: as many as asked for; otherwise one for a GPU, and on a CPU all cores that we may use."""
+    if execution["workers"] is not None:
+        return int(execution["workers"])
+    if execution["device"] != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // execution["threads"])
 
 
 def _require_device(device: str) -> None:
@@ -90,89 +93,19 @@ def _require_device(device: str) -> None:
         raise UserError(f"device: '{device}' is not there; choices: {', '.join(there)}") from error
 
 
-def _finished(store: Store, specs: dict[str, RunSpec]) -> dict[str, Outcome]:
+def _finished(store: Store, specs: dict[str, RunSpec], first_solved: bool) -> dict[str, Outcome]:
+    """Outcomes of runs that need no more training, by signature."""
+    results = {signature: store.folder(spec).result() or {} for signature, spec in specs.items()}
+    bound = _bound(results.values()) if first_solved else None
     found = {}
-    for signature, spec in specs.items():
-        if result := store.folder(spec).finished():
-            found[signature] = Outcome(spec, result["status"], result, skipped=True)
+    for signature, result in results.items():
+        status = str(result.get("status"))
+        decided = bound is not None and status == "interrupted" and result["iterations"] >= bound
+        if status in FINISHED or decided:
+            found[signature] = Outcome(specs[signature], status, result, skipped=True)
     return found
 
 
-def _here(stacks: list[list[RunSpec]], store: Store, stop: SignalFlag, workers: int, emit: Emit) -> list[Outcome]:
-    """Train in this process, one stack after another."""
-    prepare_process(stacks[0][0].execution["threads"])
-    outcomes = []
-    for stack in stacks:
-        if stop.is_set():
-            break
-        outcomes += run_stack(stack, store, stop, emit)
-    return outcomes
-
-
-_stop: Stop
-_messages: Any
-
-
-def _start_worker(stop: Stop, messages: Any, threads: int) -> None:
-    global _stop, _messages
-    _stop, _messages = _WorkerStop(stop), messages
-    prepare_process(threads)
-
-
-class _WorkerStop:
-    """The parent's flag, or its death. Signals reach the parent alone: it decides for all."""
-
-    def __init__(self, flag: Stop) -> None:
-        self.flag, self.parent = flag, os.getppid()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-    def is_set(self) -> bool:
-        return self.flag.is_set() or os.getppid() != self.parent
-
-
-def _work(stack: list[RunSpec]) -> list[Outcome]:
-    store = Store(stack[0].execution["outputs"])
-    return run_stack(stack, store, _stop, lambda kind, spec, row: _messages.put((kind, spec, row)))
-
-
-def _in_workers(stacks: list[list[RunSpec]], store: Store, stop: SignalFlag, workers: int, emit: Emit) -> list[Outcome]:
-    """Train in worker processes, one stack at a time each."""
-    context = multiprocessing.get_context("spawn")
-    flag, messages = context.Event(), context.Manager().Queue()
-    threads = stacks[0][0].execution["threads"]
-    outcomes: list[Outcome] = []
-    done = threading.Event()
-
-    def relay() -> None:
-        while not done.is_set() or not messages.empty():
-            try:
-                emit(*messages.get(timeout=0.2))
-            except queue.Empty:
-                continue
-
-    relaying = threading.Thread(target=relay, daemon=True)
-    relaying.start()
-    try:
-        with ProcessPoolExecutor(workers, context, _start_worker, (flag, messages, threads)) as pool:
-            waiting: set[Future[list[Outcome]]] = {pool.submit(_work, stack) for stack in stacks}
-            while waiting:
-                ready, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
-                try:
-                    for future in ready:
-                        outcomes += future.result()
-                except BrokenProcessPool as error:
-                    raise UserError("a worker process was killed; run the same command again to go on") from error
-                except UserError:
-                    flag.set()  # let the others write their checkpoints
-                    raise
-                if stop.is_set() and not flag.is_set():
-                    flag.set()
-                    for future in waiting:
-                        future.cancel()
-                    waiting = {future for future in waiting if not future.cancelled()}
-    finally:
-        flag.set()
-        done.set()
-        relaying.join()
-    return outcomes
+def _bound(results: Iterable[Mapping[str, Any]]) -> int | None:
+    """The fewest iterations of a solved run."""
+    return min((result["iterations"] for result in results if result.get("status") == "solved"), default=None)

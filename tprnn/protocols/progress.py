@@ -23,8 +23,8 @@ _PLAIN_EVERY = 15.0  # seconds between plain lines
 class Progress:
     """Counts iterations of all runs of a call; `emit` is safe to call from a thread."""
 
-    def __init__(self, specs: Sequence[RunSpec], finished: Sequence[Outcome], quiet: bool) -> None:
-        self.specs, self.quiet = list(specs), quiet
+    def __init__(self, specs: Sequence[RunSpec], finished: Sequence[Outcome], quiet: bool, workers: int) -> None:
+        self.specs, self.quiet, self.workers = list(specs), quiet, min(workers, len(specs))
         self.skipped = len(finished)
         self.console = Console(file=sys.stderr)
         self.live = self.console.is_terminal and not quiet
@@ -42,7 +42,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if not self.quiet:
-            self.console.print(first_line(self.specs, self.skipped), highlight=False, soft_wrap=True)
+            self.console.print(first_line(self.specs, self.skipped, self.workers), highlight=False, soft_wrap=True)
         self.bar.start()
         total = sum(self.limits.values()) or 1
         self.task = self.bar.add_task("runs", total=total, text="starting")
@@ -97,7 +97,7 @@ class Progress:
         print(last_line(outcomes, store))
 
 
-def first_line(specs: Sequence[RunSpec], skipped: int) -> str:
+def first_line(specs: Sequence[RunSpec], skipped: int, workers: int) -> str:
     """What is about to be run, in words."""
 
     def values(path: str) -> list[Any]:
@@ -106,8 +106,7 @@ def first_line(specs: Sequence[RunSpec], skipped: int) -> str:
 
     tasks, trainers, lengths = values("task.name"), values("trainer.name"), values("task.T")
     length = "" if not lengths else f" T={lengths[0]}" if len(lengths) == 1 else f" T={lengths[0]}..{lengths[-1]}"
-    execution = specs[0].execution
-    where = f"on {execution['device']}, {execution['workers']} process{'es' if execution['workers'] > 1 else ''}"
+    where = f"on {specs[0].execution['device']}, {workers} process{'es' if workers > 1 else ''}"
     count = "training" if len(specs) == 1 else f"{len(specs)} runs:"
     text = f"{count} {', '.join(tasks)}{length} with {', '.join(trainers)}, {where}"
     return text + (f"; {skipped} finished before" if skipped else "")

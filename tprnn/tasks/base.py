@@ -53,6 +53,22 @@ class Batch:
 
         return replace(self, inputs=real(self.inputs), targets=real(self.targets))
 
+    def clone(self) -> Batch:
+        """A copy with tensors of its own."""
+        start = None if self.start is None else self.start.clone()
+        return replace(self, inputs=self.inputs.clone(), targets=self.targets.clone(), start=start)
+
+    def copy_(self, other: Batch) -> None:
+        """Take over the values of a batch of the same shapes."""
+        self.inputs.copy_(other.inputs)
+        self.targets.copy_(other.targets)
+        if self.start is not None and other.start is not None:
+            self.start.copy_(other.start)
+
+    def steps(self, first: int, last: int) -> Batch:
+        """Steps first .. last - 1 of the inputs; targets and starts as they are."""
+        return replace(self, inputs=self.inputs[:, first:last])
+
     def parts(self, rows: int) -> list[Batch]:
         """The batch in pieces of at most `rows` sequences."""
         B = self.inputs.shape[2]

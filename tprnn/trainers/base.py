@@ -18,8 +18,9 @@ from torch import Tensor
 from tprnn.config import member_class, setting
 from tprnn.errors import UserError, nearest
 from tprnn.models.base import Model
-from tprnn.optimizers.base import Optimizer, like, per_run
+from tprnn.optimizers.base import Optimizer, per_run
 from tprnn.tasks.base import Batch
+from tprnn.trainers._joined import Joined
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Trainer(ABC):
 
     def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Model, optimizer: Optimizer) -> None:
         self.settings, self.seeds, self.model, self.optimizer = list(settings), list(seeds), model, optimizer
-        self._rates: dict[tuple[str, str], Tensor | float] = {}
-        self._partly_frozen: set[tuple[str, str]] = set()
+        self._numbers: dict[str, Tensor | float] = {}
+        self._joined: dict[tuple[tuple[str, ...], str], Joined] = {}
 
     @classmethod
     def check(cls, config: Mapping[str, Any]) -> None:
@@ -96,46 +97,45 @@ class Trainer(ABC):
         return self.model.init_one(self.seeds, name, shape)
 
     @abstractmethod
-    def step(self, state: State, batch: Batch, position: int) -> Tensor:
+    def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
         """One update on one batch, in place; returns the training loss E [R] before it.
 
-        `position` is the iteration: what the rule draws must be a function of it and of the seeds.
+        `position` is the iteration, [R] where runs of a stack stand at different ones: what the rule draws must be a
+        function of it and of the seeds. No value may be asked of a tensor (`bool`, `.item()`, a mask as an index): on a
+        GPU the iteration is recorded once and played back.
         """
 
     def number(self, name: str) -> Tensor | float:
         """A per-run setting: a plain number where all runs agree, else [R]."""
-        return per_run([getattr(one, name) for one in self.settings], self.model.dtype, self.model.device)
+        if name not in self._numbers:
+            values = [getattr(one, name) for one in self.settings]
+            self._numbers[name] = per_run(values, self.model.dtype, self.model.device)
+        return self._numbers[name]
 
-    def rate(self, alpha: str, parameter: str) -> Tensor | float:
+    def rate(self, alpha: str, parameter: str) -> list[float]:
         """The rate `alpha` times the parameter's factor (0 where it is frozen), one per run."""
-        found = self._rates.get((alpha, parameter))
-        if found is None:
-            values = [
-                0.0 if parameter in one.freeze else getattr(one, alpha) * one.rate_factors.get(parameter, 1.0)
-                for one in self.settings
-            ]
-            found = self._rates[alpha, parameter] = per_run(values, self.model.dtype, self.model.device)
-            if 0.0 in values:
-                self._partly_frozen.add((alpha, parameter))
-        return found
-
-    def drop_frozen_(self, gradients: Mapping[str, Tensor], alpha: str) -> None:
-        """Zero the gradient of what does not learn: it must not count, and 0 times an infinite one would be nan."""
-        for name, g in gradients.items():
-            rate = self.rate(alpha, name)
-            if isinstance(rate, Tensor):
-                if (alpha, name) in self._partly_frozen:
-                    g[rate == 0] = 0.0
-            elif rate == 0.0:
-                g.zero_()
+        return [
+            0.0 if parameter in one.freeze else getattr(one, alpha) * one.rate_factors.get(parameter, 1.0)
+            for one in self.settings
+        ]
 
     def update(self, state: State, gradients: Mapping[str, Tensor], alpha: str, active: Tensor | None = None) -> None:
-        """One optimizer step of each parameter in `gradients`; runs outside `active` [R] stay as they are."""
-        self.drop_frozen_(gradients, alpha)
-        for name, g in gradients.items():
-            w, slots = state.params[name], state.slots[name]
-            before = None if active is None else [x.clone() for x in (w, *slots.values())]
-            self.optimizer.update(w, g, like(self.rate(alpha, name), w), slots)
-            if active is not None and before is not None:
-                for x, old in zip((w, *slots.values()), before, strict=True):
-                    x.copy_(torch.where(active.view(-1, *[1] * (x.dim() - 1)), x, old))
+        """One optimizer step of each parameter in `gradients`; runs outside `active` [R] stay as they are.
+
+        Parameters that are once named together are to be named together always.
+        """
+        joined = self.joined(state, tuple(gradients), alpha)
+        g = joined.side_by_side(gradients)
+        w, slots = joined.w, joined.slots
+        before = None if active is None else [x.clone() for x in (w, *slots.values())]
+        self.optimizer.update(w, g, joined.rate, slots)
+        if active is not None and before is not None:
+            for x, old in zip((w, *slots.values()), before, strict=True):
+                x.copy_(torch.where(active[:, None], x, old))
+
+    def joined(self, state: State, names: tuple[str, ...], alpha: str) -> Joined:
+        """The parameters of one update side by side, so that the step of all of them is a handful of calls."""
+        found = self._joined.get((names, alpha))
+        if found is None or not found.holds(state):
+            found = self._joined[names, alpha] = Joined(state, names, [self.rate(alpha, name) for name in names])
+        return found

@@ -13,7 +13,7 @@ averages over steps instead of summing, and takes squared norms: about (T - 1)/4
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,16 @@ class BPTT(Trainer):
 
     Settings = BPTTSettings
 
+    def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
+        super().__init__(settings, seeds, model, optimizer)
+        self.limit: Tensor | None = None
+        self.frozen: dict[str, Tensor] = {}
+        if any(one.clip_norm is not None for one in self.settings):
+            limits = [float("inf") if one.clip_norm is None else one.clip_norm for one in self.settings]
+            self.limit = torch.tensor(limits, dtype=model.dtype, device=model.device)
+            rates = {name: torch.tensor(self.rate("alpha", name), device=model.device) for name in self.shapes()}
+            self.frozen = {name: rate == 0 for name, rate in rates.items() if bool((rate == 0).any())}
+
     @classmethod
     def check(cls, config: Mapping[str, Any]) -> None:
         super().check(config)
@@ -53,7 +63,7 @@ class BPTT(Trainer):
         if config["trainer"]["omega"] > 0 and not member_class("model", model["rule"]).additive:
             raise UserError(f"trainer.omega: needs a network with one W_hh, not model={model['name']}; give 0")
 
-    def step(self, state: State, batch: Batch, position: int) -> Tensor:
+    def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
         model, params = self.model, state.params
         states = model.forward(params, batch)
         readout = model.readout(params, states)
@@ -87,14 +97,13 @@ class BPTT(Trainer):
 
     def clip_(self, gradients: dict[str, Tensor]) -> None:
         """Scale each run's gradient to norm clip_norm where it is longer."""
-        if all(one.clip_norm is None for one in self.settings):
+        if self.limit is None:
             return
-        self.drop_frozen_(gradients, "alpha")  # what does not learn does not count
-        limits = [float("inf") if one.clip_norm is None else one.clip_norm for one in self.settings]
+        for name, frozen in self.frozen.items():  # what does not learn does not count
+            gradients[name].masked_fill_(frozen.view(-1, *[1] * (gradients[name].dim() - 1)), 0.0)
         # of the gradient divided by its largest entry, for the square of a large one would leave the range
         largest = torch.stack([g.flatten(1).abs().amax(1) for g in gradients.values()]).amax(0)  # [R]
         total = torch.stack([norm(g / like(largest, g)) for g in gradients.values()]).norm(dim=0) * largest
-        limit = total.new_tensor(limits)
-        scale = torch.where(total > limit, limit / total, 1.0)
+        scale = torch.where(total > self.limit, self.limit / total, 1.0)
         for g in gradients.values():
             g.mul_(like(scale, g))

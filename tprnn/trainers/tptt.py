@@ -30,11 +30,13 @@ import torch
 from torch import Tensor
 
 from tprnn.config import member_class, rate, setting
-from tprnn.core.products import one_step, outer_sum, row_sum, rows
+from tprnn.core.activations import pair_like
+from tprnn.core.products import one_step, row_sum, rows
 from tprnn.core.streams import Stream, normals, uniform
-from tprnn.core.work import step_slices
+from tprnn.core.work import chunks, step_slices
 from tprnn.errors import UserError
 from tprnn.models.base import States, Tensors
+from tprnn.optimizers.base import per_run
 from tprnn.tasks.base import Batch
 from tprnn.trainers.base import State, Trainer, TrainerSettings
 
@@ -68,6 +70,7 @@ class TPTT(Trainer):
         self.alpha_i, self.noise = self.number("alpha_i"), self.number("noise")
         self.noisy = any(one.noise > 0 for one in self.settings)
         self.noise_stream = Stream(seeds, "noise", model.device)
+        self.p_g = per_run([one.p_g for one in self.settings], torch.float64, model.device)
         self.phase_stream = Stream(seeds, "phase", model.device)
 
     @classmethod
@@ -81,7 +84,7 @@ class TPTT(Trainer):
         H = self.model.H
         return super().shapes() | {"V_hh": (H, H), "c_h": (H,)}
 
-    def step(self, state: State, batch: Batch, position: int) -> Tensor:
+    def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
         model, params = self.model, state.params
         states = model.forward(params, batch)
         readout = model.readout(params, states)
@@ -101,15 +104,15 @@ class TPTT(Trainer):
         self.update(state, gradients, "alpha_f", in_f)
         return readout.loss
 
-    def phase(self, position: int) -> tuple[Tensor | None, Tensor | None]:
+    def phase(self, position: int | Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Which runs [R] make a G step and which an F step; None: all do both, in turn."""
         if self.options.phases == "alternate":
             return None, None
-        draw = uniform(self.phase_stream.words([position], 1)[0, :, 0], torch.float64)
-        chance = draw.new_tensor([one.p_g for one in self.settings])
-        return draw < chance, draw >= chance
+        positions = position[None] if isinstance(position, Tensor) else [position]
+        draw = uniform(self.phase_stream.words(positions, 1)[0, :, 0], torch.float64)
+        return draw < self.p_g, draw >= self.p_g
 
-    def inverse_gradients(self, params: Tensors, states: States, position: int) -> dict[str, Tensor]:
+    def inverse_gradients(self, params: Tensors, states: States, position: int | Tensor) -> dict[str, Tensor]:
         """Eq. 9: gradients of sum_t MSE(G(x_t, F(x_t, h_{t-1})), h_{t-1}) by V_hh, c_h."""
         model, activation = self.model, self.model.activation
         h_tm1, h_t = states.h[:, :-1], states.h[:, 1:]
@@ -120,18 +123,20 @@ class TPTT(Trainer):
             h_tm1 = h_tm1 + shaped(self.noise) * epsilon
             h_t = model.input_part(params, states.batch, params["b_h"], model.work.tensor("noisy", R, T, B, H))
             activation.apply_(rows(h_t).baddbmm_(rows(h_tm1), params["W_hh"]))
-        g = activation.apply_(self.inverse_input(params, states, h_t))
-        d = model.work.tensor("d", R, T, B, H)
-        activation.back(torch.sub(g, h_tm1, out=d), g, out=d)
-        model.mask_(states, d)
-        last = T if self.options.reading == "released" else T - 1
-        h_t, d = h_t[:, :last], d[:, :last]
-        # the 2/(BH) of the mean: on the sums, which are smaller
-        return {"V_hh": outer_sum(h_t, d).mul_(2.0 / (B * H)), "c_h": row_sum(d).mul_(2.0 / (B * H))}
+        gradients = {"V_hh": h_t.new_zeros(R, H, H), "c_h": h_t.new_zeros(R, H)}
+        for first, last in chunks(T if self.options.reading == "released" else T - 1, h_t):
+            part = h_t[:, first:last]
+            g = activation.apply_(self.inverse_input(params, states.batch, part, first))
+            d = torch.sub(g, h_tm1[:, first:last], out=model.work.tensor("d", *part.shape))
+            d = model.mask_(states, activation.back(d, g, out=d), first)
+            gradients["V_hh"].baddbmm_(rows(part).mT, rows(d))
+            gradients["c_h"].add_(row_sum(d))
+        return {name: g.mul_(2.0 / (B * H)) for name, g in gradients.items()}
 
-    def inverse_input(self, params: Tensors, states: States, h: Tensor) -> Tensor:
-        """Pre-activations of G for all steps, x_t W_xh + h_t V_hh + c_h, [R, T, B, H], in the buffer "g"."""
-        out = self.model.input_part(params, states.batch, params["c_h"], self.model.work.tensor("g", *h.shape))
+    def inverse_input(self, params: Tensors, batch: Batch, h: Tensor, first: int) -> Tensor:
+        """Pre-activations of G from step `first` on, x_t W_xh + h_t V_hh + c_h, of the shape of h, in a buffer."""
+        out = self.model.work.tensor("g", *h.shape)
+        self.model.input_part(params, batch.steps(first, first + h.shape[1]), params["c_h"], out)
         rows(out).baddbmm_(rows(h), params["V_hh"])
         return out
 
@@ -141,7 +146,6 @@ class TPTT(Trainer):
         delta, delta_t = self.model.work.steps("delta", *h.shape)
         e = step_slices(dh * -shaped(self.alpha_i))  # the pull of each step's own output
         delta_t[-1].copy_(e[-1])  # Eq. 3
-        self.inverse_input(params, states, h)
         if self.options.targets == "displacement":
             self.carry_displacement(params, states, delta_t, e)
         else:
@@ -149,42 +153,49 @@ class TPTT(Trainer):
         return delta
 
     def carry_displacement(self, params: Tensors, states: States, delta_t: list[Tensor], e: Sequence[Tensor]) -> None:
-        """Eq. 8 for t = T-1..1 in the exact form of core/activations. Index t of every list holds step t + 1."""
-        activation, work, shape = self.model.activation, self.model.work, states.h[:, 1:].shape
+        """Eq. 8 for t = T-1..1 in the exact form of core/activations. Index t of `delta_t` holds step t + 1."""
+        activation, work, h = self.model.activation, self.model.work, states.h
+        _, T, B, H = states.h[:, 1:].shape
         V_hh, _, product = one_step(params["V_hh"])
-        a, a_t = work.steps("g", *shape)
-        g, g_t = work.steps("g_next", *shape)
-        activation.apply_(g.copy_(a))
-        gap: Sequence[Tensor] = ()
-        if not self.options.difference_correction:  # Eq. 5: h_hat_t = G(x_{t+1}, h_hat_{t+1})
-            gap = step_slices(g[:, 1:] - states.h[:, 1:-1])
-        u = torch.empty_like(delta_t[0])
-        displacement = activation.displacement
+        pair = pair_like(delta_t[0])
+        u, displacement = pair[1], activation.displacement
         merged = len(e) > 1 or bool(states.valid)
-        for t in range(len(delta_t) - 2, -1, -1):
-            product(delta_t[t + 1], V_hh, out=u)
-            displacement(a_t[t + 1], g_t[t + 1], u, out=delta_t[t])
-            if gap:
-                delta_t[t].add_(gap[t])
-            if merged:
-                self.pull(states, delta_t[t], e, t)
+        for first, last in reversed(chunks(T - 1, states.h)):
+            later = slice(first + 1, last + 1)
+            # a of G(x_{t+1}, h_{t+1})
+            a = self.inverse_input(params, states.batch, h[:, first + 2 : last + 2], first + 1)
+            b, b_t = work.steps("opposite", *a.shape)
+            a_t = work.steps("g", *a.shape)[1]
+            activation.opposite(a, out=b)
+            gap: Sequence[Tensor] = ()
+            if not self.options.difference_correction:  # Eq. 5: h_hat_t = G(x_{t+1}, h_hat_{t+1})
+                gap = step_slices(activation.apply_(a.clone()).sub_(h[:, later]))
+            for t in range(last - 1, first - 1, -1):
+                product(delta_t[t + 1], V_hh, out=u)
+                displacement(a_t[t - first], b_t[t - first], pair, delta_t[t])
+                if gap:
+                    delta_t[t].add_(gap[t - first])
+                if merged:
+                    self.pull(states, delta_t[t], e, t)
 
     def carry_absolute(self, params: Tensors, states: States, delta_t: list[Tensor], e: Sequence[Tensor]) -> None:
         """Eq. 8 on h_hat itself, as the released program computes it; delta_t = h_hat_t - h_t afterwards."""
-        model, work, shape = self.model, self.model.work, states.h[:, 1:].shape
+        model = self.model
+        _, T, B, H = states.h[:, 1:].shape
         V_hh, add_product, _ = one_step(params["V_hh"])
-        g, g_t = work.steps("g", *shape)
-        model.activation.apply_(g)
-        x, x_t = work.steps("x_hat", *shape)
-        model.input_part(params, states.batch, params["c_h"], x)
         h_hat = states.h_t[-1] + delta_t[-1]
-        for t in range(len(delta_t) - 2, -1, -1):
-            g_hat = model.activation.apply_(add_product(x_t[t + 1], h_hat, V_hh))
-            h_t = states.h_t[t + 1]
-            h_hat = h_t - g_t[t + 1] + g_hat if self.options.difference_correction else g_hat
-            torch.sub(h_hat, h_t, out=delta_t[t])
-            if self.pull(states, delta_t[t], e, t):
-                h_hat = h_t + delta_t[t]
+        for first, last in reversed(chunks(T - 1, states.h)):
+            later = states.h[:, first + 2 : last + 2]
+            g_t = step_slices(model.activation.apply_(self.inverse_input(params, states.batch, later, first + 1)))
+            x = model.work.tensor("x_hat", *later.shape)
+            x_t = step_slices(model.input_part(params, states.batch.steps(first + 1, last + 1), params["c_h"], x))
+            for t in range(last - 1, first - 1, -1):
+                g_hat = model.activation.apply_(add_product(x_t[t - first], h_hat, V_hh))
+                h_t = states.h_t[t + 1]
+                h_hat = h_t - g_t[t - first] + g_hat if self.options.difference_correction else g_hat
+                torch.sub(h_hat, h_t, out=delta_t[t])
+                if self.pull(states, delta_t[t], e, t):
+                    h_hat = h_t + delta_t[t]
 
     def pull(self, states: States, delta: Tensor, e: Sequence[Tensor], t: int) -> bool:
         """Add what step t + 1's own output asks for; no target before a sequence. Whether delta changed."""

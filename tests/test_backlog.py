@@ -1,0 +1,163 @@
+"""Who trains what: shares of a stack, places that are filled again, rungs that end with their first success."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_spec
+
+from tprnn.config import RunSpec
+from tprnn.engine.backlog import Backlog, slab_size
+from tprnn.engine.loop import work_through
+from tprnn.engine.runs import Outcome
+from tprnn.protocols.many import run_all
+from tprnn.store import Store
+
+QUICK = {"model.H": 20, "train.validation_size": 2000, "train.check_every": 20, "train.max_iterations": 60}
+
+
+def quick(tmp_path: Path, changes: dict[str, Any] | None = None, **choices: str) -> RunSpec:
+    return make_spec(QUICK | {"outputs": str(tmp_path)} | (changes or {}), **choices)
+
+
+def history(outcome: Outcome, outputs: Path) -> list[dict[str, Any]]:
+    rows = Store(outputs).folder(outcome.spec).read_metrics()
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def waiting(runs: int, **changes: Any) -> list[RunSpec]:
+    return [make_spec({"seed": seed} | changes) for seed in range(runs)]
+
+
+def test_each_process_gets_its_share_and_later_ones_theirs() -> None:
+    backlog = Backlog(waiting(9), workers=3)
+    assert [len(backlog.take_stack()) for _ in range(4)] == [3, 3, 3, 0]
+
+
+def test_a_stack_has_as_many_runs_as_are_computed_at_once_unless_only_the_fastest_counts() -> None:
+    specs = waiting(100, stack_size=64)
+    assert len(Backlog(specs).take_stack()) == slab_size(specs[0]) == 8
+    assert len(Backlog(specs, first_solved=True).take_stack()) == 64
+
+
+def test_a_stack_holds_runs_of_one_kind() -> None:
+    backlog = Backlog([*waiting(2), make_spec({"task.T": 20})])
+    assert {spec.stack_key for spec in backlog.take_stack()} == {waiting(1)[0].stack_key}
+    assert [spec.config["task"]["T"] for spec in backlog.take_stack()] == [20]
+
+
+def test_free_places_are_filled_but_not_with_the_share_of_who_has_nothing() -> None:
+    backlog = Backlog(waiting(30), workers=2)
+    first = backlog.take_stack()
+    assert len(backlog.take(first[0].stack_key, 5)) == 5
+    assert len(backlog.take(first[0].stack_key, 100)) == (30 - 8 - 5) // 2  # the other process has none yet
+    assert backlog.take("another kind", 5) == []
+
+
+def test_a_process_hears_of_others_without_work_when_nothing_waits() -> None:
+    backlog = Backlog(waiting(4), workers=2)
+    (mine, _) = backlog.take_stack(), backlog.take_stack()
+    assert backlog.news().idle == 0
+    backlog.leave()
+    assert backlog.news().idle == 1
+    assert not backlog.over()
+    backlog.give_back(mine[:1])
+    assert backlog.news().idle == 0
+    assert backlog.take_stack() == mine[:1]
+    backlog.leave()
+    backlog.leave()
+    assert backlog.over()
+
+
+def test_the_bound_is_that_of_the_fastest_and_only_where_only_that_counts() -> None:
+    racing, patient = Backlog([], first_solved=True, bound=500), Backlog([], bound=500)
+    for backlog in (racing, patient):
+        backlog.solved(300)
+        backlog.solved(400)
+    assert (racing.news().bound, patient.news().bound) == (300, None)
+
+
+def test_runs_that_take_free_places_are_the_runs_they_are_alone(tmp_path: Path) -> None:
+    """One diverges at once, and the places of two are shared by seven."""
+    specs = [quick(tmp_path, {"seed": seed, "model.activation": "relu", "stack_size": 2}) for seed in range(7)]
+    specs[1] = specs[1].replace({"trainer.alpha": 1e30})
+    outcomes = run_all(specs)
+    assert [outcome.status for outcome in outcomes] == ["not_solved", "diverged"] + 5 * ["not_solved"]
+    for outcome in outcomes[2:]:
+        (alone,) = run_all([outcome.spec.replace({"outputs": str(tmp_path / "alone")})])
+        assert history(alone, tmp_path / "alone") == history(outcome, tmp_path)
+
+
+def test_a_process_without_work_gets_runs_of_another_from_their_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [quick(tmp_path, {"seed": seed, "train.max_iterations": 400, "force": True}) for seed in range(3)]
+    specs[2] = specs[2].replace({"trainer.alpha": 1e30, "model.activation": "relu"})  # alone in its stack, ends at once
+    given: list[str] = []
+    give_back = Backlog.give_back
+    monkeypatch.setattr(
+        Backlog, "give_back", lambda self, back: (given.extend(s.signature for s in back), give_back(self, back))
+    )
+    backlog, store, never = Backlog(specs, workers=2), Store(tmp_path), threading.Event()
+    found: list[Outcome] = []
+
+    def work() -> None:
+        found.extend(work_through(backlog, store, never, lambda kind, spec, row: None))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(given) & {spec.signature for spec in specs[:2]}
+    by_signature = {outcome.spec.signature: outcome for outcome in found}
+    assert sorted(by_signature) == sorted(spec.signature for spec in specs)
+    for spec in specs[:2]:
+        outcome = by_signature[spec.signature]
+        (alone,) = run_all([spec.replace({"outputs": str(tmp_path / "alone")})])
+        assert history(alone, tmp_path / "alone") == history(outcome, tmp_path)
+
+
+# ---- only the first success counts
+
+
+def race(tmp_path: Path, name: str, **changes: Any) -> list[RunSpec]:
+    numbers = {"task.T": 10, "train.check_every": 20, "train.validation_size": 1000, "train.success_error": 0.05}
+    numbers |= {"train.max_iterations": 5000, "outputs": str(tmp_path / name)} | changes
+    return [make_spec(numbers | {"seed": seed}, trainer="tptt") for seed in range(5)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"workers": 2}, {"stack_size": 2}], ids=str)
+def test_a_race_ends_with_the_fastest_whoever_trains_it(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """The others have had as many iterations; asked for all later, they go on to what they would have been."""
+    whole = run_all(race(tmp_path, "whole"))
+    fewest = min(outcome.result["iterations"] for outcome in whole)
+    specs = race(tmp_path, "race", **changes)
+    outcomes = run_all(specs, first_solved=True)
+    solved = {o.spec.config["seed"] for o in outcomes if o.status == "solved" and o.result["iterations"] == fewest}
+    assert solved == {o.spec.config["seed"] for o in whole if o.result["iterations"] == fewest}
+    for outcome in outcomes:
+        assert outcome.status in ("solved", "interrupted")
+        assert outcome.result["iterations"] >= fewest
+        assert outcome.result["stopped_by"] == ("solved" if outcome.status == "solved" else "decided")
+    again = run_all(specs, first_solved=True)
+    assert all(outcome.skipped for outcome in again)
+    for straight, outcome in zip(whole, run_all(specs), strict=True):
+        assert history(outcome, tmp_path / "race") == history(straight, tmp_path / "whole")
+
+
+def test_a_race_without_a_success_trains_all_to_their_ends(tmp_path: Path) -> None:
+    specs = [quick(tmp_path, {"seed": seed}) for seed in range(3)]
+    assert [outcome.status for outcome in run_all(specs, first_solved=True)] == 3 * ["not_solved"]
+
+
+def test_a_late_comer_to_a_race_gets_the_iterations_of_the_fastest(tmp_path: Path) -> None:
+    specs = race(tmp_path, "race")
+    first = run_all(specs[:2], first_solved=True)
+    fewest = min(outcome.result["iterations"] for outcome in first if outcome.status == "solved")
+    late = run_all(specs, first_solved=True)[4]
+    assert late.status == "solved" or late.result["iterations"] == fewest
+    assert late.result["iterations"] <= fewest
