@@ -57,7 +57,7 @@ class Stream:
         """
         device = self.k0.device
         index = torch.arange((count + 3) // 4, device=device)  # [C]
-        position = torch.as_tensor(positions, device=device)
+        position = positions if isinstance(positions, Tensor) else torch.tensor(positions, device=device)
         position = position.view(len(position), -1, 1)  # [P, R or 1, 1]
         words = philox(
             index.expand(len(position), len(self.k0), -1),

@@ -32,15 +32,21 @@ class Joined:
                 self.slots[slot], views = _share(of_each, names, slot)
             for name, view in zip(names, views, strict=True):
                 state.slots[name][slot] = view
-        each = self.w.new_tensor(rates).T  # [R, names]
-        widths = torch.tensor([w[0].numel() for w in self.params], device=self.w.device)
-        self.rate: Tensor | float = each.repeat_interleave(widths, 1)
-        self.frozen = self.rate == 0 if any(rate == 0.0 for of_one in rates for rate in of_one) else None
+        widths = [w[0].numel() for w in self.params]
+        of_runs = list(zip(*rates, strict=True))  # for each run, the rates of its parameters
+        one_rate = all(rate == of_run[0] for of_run in of_runs for rate in of_run)
+        table = self.w.new_tensor(of_runs)  # [R, names]
+        wide = torch.cat(
+            [column.unsqueeze(1).expand(-1, n) for column, n in zip(table.unbind(1), widths, strict=True)], 1
+        )
+        frozen = any(rate == 0.0 for of_run in of_runs for rate in of_run)
+        self.frozen = wide == 0 if frozen else None
         """Entries that do not learn, [R, N]."""
-        if bool((each == each[0, 0]).all()):
-            self.rate = rates[0][0]
-        elif bool((each == each[:, :1]).all()):
-            self.rate = each[:, :1].contiguous()
+        self.rate: Tensor | float = wide
+        if len(set(of_runs)) == 1 and one_rate:
+            self.rate = of_runs[0][0]
+        elif one_rate:
+            self.rate = table[:, :1].contiguous()
 
     def holds(self, state: State) -> bool:
         """Whether the state's parameters are the ones that lie here."""

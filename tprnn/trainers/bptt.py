@@ -53,8 +53,10 @@ class BPTT(Trainer):
         if any(one.clip_norm is not None for one in self.settings):
             limits = [float("inf") if one.clip_norm is None else one.clip_norm for one in self.settings]
             self.limit = torch.tensor(limits, dtype=model.dtype, device=model.device)
-            rates = {name: torch.tensor(self.rate("alpha", name), device=model.device) for name in self.shapes()}
-            self.frozen = {name: rate == 0 for name, rate in rates.items() if bool((rate == 0).any())}
+            for name in self.shapes():
+                frozen = [rate == 0.0 for rate in self.rate("alpha", name)]
+                if any(frozen):
+                    self.frozen[name] = torch.tensor(frozen, device=model.device)
 
     @classmethod
     def check(cls, config: Mapping[str, Any]) -> None:
