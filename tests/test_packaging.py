@@ -32,12 +32,11 @@ def locked() -> dict[str, Version]:
 
 
 def test_every_data_file_beside_the_modules_matches_a_package_data_pattern() -> None:
-    homes = {"tprnn.conf": ROOT / "conf", "tprnn.papers": ROOT / "tprnn" / "papers", "tprnn": ROOT / "tprnn"}
     covered = {
         path
         for package, patterns in PROJECT["tool"]["setuptools"]["package-data"].items()
         for pattern in patterns
-        for path in homes[package].glob(pattern)
+        for path in (ROOT / package.replace("tprnn.conf", "conf").replace(".", "/")).glob(pattern)
     }
     data = {path for folder in ("conf", "tprnn", "hydra_plugins") for path in (ROOT / folder).rglob("*.yaml")}
     assert data

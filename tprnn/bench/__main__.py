@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
-from tprnn.bench.floors import FLOORS
+from tprnn.bench.floors import floor, trainers
 from tprnn.compose import compose
+from tprnn.core.work import Workspace
 from tprnn.engine.backlog import slab_size
-from tprnn.engine.slab import Slab, prepare_process
+from tprnn.engine.slab import DTYPES, Slab, prepare_process
 
 BLOCK = 5  # iterations of one slab before the next
 LENGTHS, STACKS = (20, 100, 300), (1, 8, 64)
@@ -49,8 +50,8 @@ class Stack:
     @torch.inference_mode()
     def __init__(self, trainer: str, T: int, R: int) -> None:
         specs = [compose(["task=temporal_order", f"trainer={trainer}", f"task.T={T}", f"seed={r}"]) for r in range(R)]
-        size = slab_size(specs[0])
-        self.slabs = [Slab(specs[i : i + size]) for i in range(0, R, size)]
+        size, work = slab_size(specs[0]), Workspace(DTYPES[specs[0].config["dtype"]])
+        self.slabs = [Slab(specs[i : i + size], work=work) for i in range(0, R, size)]
 
     @torch.inference_mode()
     def iterate(self) -> None:
@@ -60,10 +61,11 @@ class Stack:
                 slab.advance()
 
     @torch.inference_mode()
-    def floor(self, trainer: str, T: int) -> Callable[[], None]:
+    def floor(self, T: int) -> Callable[[], None]:
         """The floor of a block of iterations of every run, at the slabs' shapes."""
         first = self.slabs[0]
-        kernel = FLOORS[trainer](len(first.specs), T, first.train.batch_size, first.model.H, first.dtype)
+        passes = first.trainer.passes(first.specs[0].config)
+        kernel = floor(passes, len(first.specs), T, first.train.batch_size, first.model.H, first.dtype)
 
         @torch.inference_mode()
         def iterate() -> None:
@@ -76,11 +78,11 @@ class Stack:
 def iteration_rows(lengths: Sequence[int], stacks: Sequence[int], seconds: float) -> list[dict[str, Any]]:
     """ms per run-iteration and its floor for every trainer, T and R."""
     rows: list[dict[str, Any]] = []
-    for trainer in FLOORS:
+    for trainer in trainers():
         for T in lengths:
             for R in stacks:
                 stack = Stack(trainer, T, R)
-                ours, floor = median_ms([stack.iterate, stack.floor(trainer, T)], seconds)
+                ours, floor = median_ms([stack.iterate, stack.floor(T)], seconds)
                 row = {"trainer": trainer, "T": T, "R": R}
                 row |= {"ms_per_iteration": ours / R / BLOCK, "floor_ms": floor / R / BLOCK}
                 rows.append(row | {"ratio": ours / floor})
@@ -113,7 +115,7 @@ def torch_rnn(T: int) -> Callable[[], None]:
 def comparisons(seconds: float) -> list[dict[str, Any]]:
     """The aims of the project beside what is measured, at T = 100, R = 1."""
     rows = []
-    for trainer in FLOORS:
+    for trainer in trainers():
         stack = Stack(trainer, 100, 1)
         slab = stack.slabs[0]
 

@@ -1,16 +1,22 @@
 """The floor of a rule: the products and activations it cannot do without, at its shapes, and nothing else.
 
-Each function returns a callable that does exactly these on its own buffers for one iteration of a slab of R runs.
-Elementwise steps, look-ups, losses and optimizers are left out: what an iteration takes beyond the floor is overhead.
+A rule declares them itself (`Passes` in tprnn/trainers/base.py, which the cost model reads too). Elementwise steps,
+look-ups, losses and optimizers are left out: what an iteration takes beyond the floor is overhead.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
 
+from tprnn.compose import compose
+from tprnn.config import member_class
 from tprnn.core.products import one_step
+from tprnn.errors import UserError
+from tprnn.listing import members
+from tprnn.trainers.base import Passes, Trainer
 
 Kernel = Callable[[], None]
 
@@ -43,43 +49,27 @@ class _Buffers:
         torch.bmm(self.rows.transpose(1, 2), self.rows_out, out=self.gradient)
 
 
-def bptt(R: int, T: int, B: int, H: int, dtype: torch.dtype) -> Kernel:
-    """Forward pass, backward products, the gradient of W_hh."""
+def floor(passes: Passes, R: int, T: int, B: int, H: int, dtype: torch.dtype) -> Kernel:
+    """What a rule's `passes` say that an iteration of R runs cannot do without, on buffers of its own."""
     x = _Buffers(R, T, B, H, dtype)
 
     def iterate() -> None:
-        x.steps(activation=True)
-        x.steps(activation=False)
-        x.weight_gradient()
+        for number in range(passes.dependent):
+            x.steps(activation=number < passes.activated)
+        for _ in range(passes.rows):
+            x.all_rows()
+        for _ in range(passes.outer):
+            x.weight_gradient()
 
     return iterate
 
 
-def tptt_hx(R: int, T: int, B: int, H: int, dtype: torch.dtype) -> Kernel:
-    """Forward pass, G before and after its update, gradients of V_hh and W_hh, the pass of targets."""
-    x = _Buffers(R, T, B, H, dtype)
-
-    def iterate() -> None:
-        x.steps(activation=True)
-        x.all_rows()
-        x.weight_gradient()
-        x.all_rows()
-        x.steps(activation=True)
-        x.weight_gradient()
-
-    return iterate
-
-
-def tptt(R: int, T: int, B: int, H: int, dtype: torch.dtype) -> Kernel:
-    """TPTT_hx and the backward products for W_xh."""
-    x = _Buffers(R, T, B, H, dtype)
-    hx = tptt_hx(R, T, B, H, dtype)
-
-    def iterate() -> None:
-        hx()
-        x.steps(activation=False)
-
-    return iterate
-
-
-FLOORS = {"bptt": bptt, "tptt": tptt, "tptt_hx": tptt_hx}
+def trainers() -> list[str]:
+    """Every rule that declares its passes, and can train temporal order as its YAML stands."""
+    found = []
+    for name, _ in members("trainer"):
+        with contextlib.suppress(UserError):
+            rule = compose(["task=temporal_order", f"trainer={name}"]).config["trainer"]["rule"]
+            if any("passes" in vars(one) for one in member_class("trainer", rule).__mro__ if one is not Trainer):
+                found.append(name)
+    return found

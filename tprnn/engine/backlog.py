@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.managers import SyncManager
 from typing import Any
@@ -17,6 +18,16 @@ _CPU_SLAB = 8  # runs computed at once; measured (docs/performance.md)
 def slab_size(spec: RunSpec) -> int:
     """How many runs are computed at once on the spec's device, as one tensor program."""
     return spec.execution["stack_size"] if spec.execution["device"] != "cpu" else _CPU_SLAB
+
+
+def processes(execution: Mapping[str, Any]) -> int:
+    """Worker processes: as many as asked for; otherwise one for a GPU, and on a CPU all cores that we may use."""
+    if execution["workers"] is not None:
+        return int(execution["workers"])
+    if execution["device"] != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // execution["threads"])
 
 
 @dataclass(frozen=True)

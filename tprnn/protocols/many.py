@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from tprnn.config import RunSpec
-from tprnn.engine.backlog import Backlog
+from tprnn.engine.backlog import Backlog, processes
 from tprnn.engine.runs import Outcome
 from tprnn.engine.signals import Interrupted, catch_signals
 from tprnn.errors import UserError
@@ -73,16 +72,6 @@ def pack(specs: Sequence[RunSpec], most: int) -> list[list[RunSpec]]:
         size = min(group[0].execution["stack_size"], most)
         stacks += [group[i : i + size] for i in range(0, len(group), size)]
     return stacks
-
-
-def processes(execution: Mapping[str, Any]) -> int:
-    """Worker processes: as many as asked for; otherwise one for a GPU, and on a CPU all cores that we may use."""
-    if execution["workers"] is not None:
-        return int(execution["workers"])
-    if execution["device"] != "cpu":
-        return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // execution["threads"])
 
 
 def _require_device(device: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +13,8 @@ from tabulate import tabulate
 from tprnn.config import ExecutionSettings, RunSpec
 from tprnn.errors import UserError, nearest
 from tprnn.papers.recipes import Budget, Recipe, RecipeCell, names, recipe
+from tprnn.protocols.estimate import Part, describe, estimate
+from tprnn.protocols.history import History
 from tprnn.protocols.many import Outcome, exit_code, run_all
 from tprnn.store import Store
 
@@ -27,7 +29,7 @@ command may be given again at any time.
   seeds           how many (seeds=5: 0 to 4), or which ones (seeds=0,3,7)
   T_max           the longest T, in place of the budget's
   max_iterations  iterations before a run counts as not solved, in place of the budget's
-  --dry-run       lists runs done and to do, trains nothing
+  --dry-run       lists runs done and to do and what they will cost, trains nothing
 
 Any key of how runs are carried out may follow: outputs, workers, threads, device, stack_size, quiet, force, ...
 """
@@ -181,6 +183,28 @@ def listing(request: Request, found: Sequence[Climber]) -> str:
     return f"{table}\n\n{upper}{total} runs to do; nothing was trained"
 
 
+def rungs(found: Sequence[Climber]) -> list[list[Part]]:
+    """The runs that are to do at most, in the rungs of `run`, with what recorded runs lead to expect of them."""
+    store = Store(found[0].spec.execution["outputs"])
+    history = History(store)
+    todo: dict[tuple[int, str], list[float | None]] = defaultdict(list)
+    first: dict[str, Climber] = {}
+    for climber in found:
+        done, left, _ = progress(climber, store)
+        lengths = climber.lengths[done : done + left]
+        expected = history.climb(climber.spec.family, lengths, climber.spec.train.max_iterations)
+        first.setdefault(climber.spec.stack_key, climber)
+        for T in lengths:
+            todo[T, climber.spec.stack_key].append(expected.get(T))
+    parts: dict[int, list[Part]] = defaultdict(list)
+    climbs = any(len(climber.lengths) > 1 for climber in found)
+    for (T, key), each in todo.items():
+        limit = first[key].spec.train.max_iterations
+        known = None if all(value is None for value in each) else sum(limit if v is None else v for v in each)
+        parts[T if climbs else 0].append(Part(first[key].at(T), len(each), known))
+    return list(parts.values())
+
+
 def report_command(request: Request, outputs: str) -> str:
     """The command that shows what was run."""
     place = "" if outputs == "outputs" else f"{shlex.quote(outputs)} "
@@ -198,6 +222,8 @@ def main(argv: Sequence[str]) -> int:
     execution = found[0].spec.execution
     if request.dry_run:
         print(listing(request, found))
+        if cost := estimate(*rungs(found)):
+            print(f"\n{describe(cost)}")
         return 0
     if not execution["quiet"]:
         budget = request.budget

@@ -56,6 +56,22 @@ class State:
         return state
 
 
+@dataclass(frozen=True)
+class Passes:
+    """What one iteration of a rule cannot do without: its floor (tprnn/bench) and its cost (tprnn/protocols/cost)."""
+
+    dependent: int = 2
+    """Passes over the T steps of which each waits for the one before: T products [B, H] x [H, H]."""
+    activated: int = 1
+    """How many of them have an activation at each step."""
+    rows: int = 0
+    """Products of all rows at once, [T B, H] x [H, H], each with an activation."""
+    outer: int = 1
+    """Gradients of square matrices, [T B, H]^T x [T B, H]."""
+    buffers: int = 3
+    """Buffers [R, T, B, H] that live as long as a stack."""
+
+
 class Trainer(ABC):
     """A learning rule for R runs at once."""
 
@@ -81,6 +97,11 @@ class Trainer(ABC):
         for name, factor in config["trainer"]["rate_factors"].items():
             if not 0.0 <= factor < float("inf"):
                 raise UserError(f"trainer.rate_factors.{name}: expected a finite number from 0 on, got {factor:g}")
+
+    @classmethod
+    def passes(cls, config: Mapping[str, Any]) -> Passes:
+        """What an iteration takes under a whole config; for a rule that does not say, what backpropagation takes."""
+        return Passes()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape (without the runs axis) of each parameter, the rule's own included."""

@@ -26,7 +26,7 @@ from tprnn.errors import UserError
 from tprnn.models.base import States
 from tprnn.optimizers.base import like
 from tprnn.tasks.base import Batch
-from tprnn.trainers.base import State, Trainer, TrainerSettings
+from tprnn.trainers.base import Passes, State, Trainer, TrainerSettings
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ class BPTT(Trainer):
         model = config["model"]
         if config["trainer"]["omega"] > 0 and not member_class("model", model["rule"]).additive:
             raise UserError(f"trainer.omega: needs a network with one W_hh, not model={model['name']}; give 0")
+
+    @classmethod
+    def passes(cls, config: Mapping[str, Any]) -> Passes:
+        return Passes(dependent=2, activated=1, rows=int(config["trainer"]["omega"] > 0), outer=1, buffers=3)
 
     def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
         model, params = self.model, state.params

@@ -23,7 +23,7 @@ rebuilt too). `paper`: targets first; the loss runs over t = 1..T-1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ from tprnn.errors import UserError
 from tprnn.models.base import States, Tensors
 from tprnn.optimizers.base import per_run
 from tprnn.tasks.base import Batch
-from tprnn.trainers.base import State, Trainer, TrainerSettings
+from tprnn.trainers.base import Passes, State, Trainer, TrainerSettings
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,12 @@ class TPTT(Trainer):
         model = config["model"]
         if not member_class("model", model["rule"]).additive:
             raise UserError(f"trainer: {config['trainer']['name']} cannot train model={model['name']}; give model=srn")
+
+    @classmethod
+    def passes(cls, config: Mapping[str, Any]) -> Passes:
+        # states and targets; G before and after its update; V_hh and W_hh; Eq. 12 needs the adjoint too
+        own = Passes(dependent=2, activated=2, rows=2, outer=2, buffers=6)
+        return own if config["trainer"]["wxh"] == "local" else replace(own, dependent=3)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         H = self.model.H

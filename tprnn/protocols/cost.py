@@ -1,0 +1,213 @@
+"""What runs will cost before they are run: seconds, memory and disk, from their configs alone.
+
+For a slab of R runs with T steps, B sequences and H hidden units, E = R T B H numbers in one buffer, and a rule with
+d dependent passes, r products of all rows and o gradients of square matrices (`Trainer.passes`), one iteration takes
+
+    t = iteration + step T d + 2 E H d / dependent + 2 E H (r + o) / batched
+        + E (d + r + o) (1 / elements + overflow(bytes) / memory) + R P / parameters               seconds
+
+with P numbers in a run's parameters. overflow = 1 - cache / bytes where the buffers of the slab (bytes) exceed the
+cache, else 0. One validation pass of V = 100 sequences is a forward pass: d = 1 with B = V, r = o = 0, and `validation`
+in the place of `iteration`. The constants of a machine stand in machines.yaml; docs/scaling.md holds the model to
+measured points.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tprnn.config import RunSpec, TrainSettings, member_class
+from tprnn.engine.backlog import slab_size
+
+if TYPE_CHECKING:
+    from tprnn.trainers.base import Passes
+
+MACHINES = Path(__file__).with_name("machines.yaml")
+ROWS = 100  # sequences in one validation pass, as in engine/slab
+CHUNK = 1000  # sequences of a check that finds mistakes among the first, as in engine/slab
+_CONFIG_BYTES, _RESULT_BYTES, _CHECK_BYTES = 1200, 700, 200  # of a run folder's texts; measured
+_WORD_BYTES = 8 * 7  # of a random word and of what is made on the way to it; measured
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Constants of the model; docs/scaling.md says what is measured and what is read from a data sheet."""
+
+    title: str
+    measured: bool
+    source: str
+    iteration: float
+    """Seconds of a slab-iteration whatever its size."""
+    step: float
+    """Seconds of a dependent step whatever its size: its calls, or its kernel launches."""
+    dependent: float
+    """FLOP/s of the products inside dependent passes."""
+    batched: float
+    """FLOP/s of products of all rows."""
+    elements: float
+    """Numbers/s through the activations and elementwise steps of a pass."""
+    memory: float
+    """Numbers/s of a pass that the cache does not hold, on top."""
+    cache: float
+    """Bytes."""
+    parameters: float
+    """Numbers/s through the optimizer."""
+    validation: float
+    """Seconds of a validation pass whatever its size."""
+    resident: float
+    """Bytes of a process before its first run."""
+
+
+@functools.cache
+def machines() -> dict[str, Machine]:
+    """Every machine of machines.yaml by name."""
+    return {key: Machine(**record) for key, record in yaml.safe_load(MACHINES.read_text(encoding="utf-8")).items()}
+
+
+def machine_of(spec: RunSpec) -> Machine:
+    """The machine that stands for the spec's device."""
+    return machines()["cpu" if spec.execution["device"] == "cpu" else "gpu"]
+
+
+# ---- one iteration
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One run as the model sees it."""
+
+    passes: Passes
+    T: int
+    B: int
+    H: int
+    parameters: int
+    """P, numbers in all parameters."""
+    slots: int = 1
+    """Optimizer numbers for each of them."""
+    bytes: int = 4
+    """Of one number."""
+    words: int = 1
+    """Random words in one sequence."""
+
+
+def terms(shape: Shape, R: int, cache: float) -> dict[str, float]:
+    """What multiplies each constant's inverse (seconds: the constant itself) in one iteration of a slab of R runs."""
+    p, E = shape.passes, R * shape.T * shape.B * shape.H
+    touched = p.dependent + p.rows + p.outer
+    held = p.buffers * E * shape.bytes
+    return {
+        "iteration": 1.0,
+        "step": shape.T * p.dependent,
+        "dependent": 2.0 * E * shape.H * p.dependent,
+        "batched": 2.0 * E * shape.H * (p.rows + p.outer),
+        "elements": E * touched,
+        "memory": E * touched * (1.0 - cache / held if held > cache else 0.0),
+        "parameters": R * shape.parameters,
+        "validation": 0.0,
+    }
+
+
+def pass_terms(shape: Shape, R: int, cache: float) -> dict[str, float]:
+    """The same for one validation pass."""
+    from tprnn.trainers.base import Passes
+
+    forward = Passes(dependent=1, activated=1, rows=0, outer=0, buffers=2)
+    found = terms(Shape(forward, shape.T, ROWS, shape.H, 0, bytes=shape.bytes), R, cache)
+    return found | {"iteration": 0.0, "validation": 1.0}
+
+
+SECONDS = ("iteration", "step", "validation")  # constants in seconds; all others are rates
+
+
+def seconds(found: dict[str, float], machine: Machine) -> float:
+    """The time of `terms`."""
+    return sum(
+        value * getattr(machine, name) if name in SECONDS else value / getattr(machine, name)
+        for name, value in found.items()
+    )
+
+
+def iteration_seconds(shape: Shape, machine: Machine, stack: int, slab: int) -> float:
+    """Seconds of one run-iteration in a stack that is computed slab by slab; validation not included."""
+    full, rest = divmod(stack, slab)
+    total = full * seconds(terms(shape, slab, machine.cache), machine)
+    if rest:
+        total += seconds(terms(shape, rest, machine.cache), machine)
+    return total / stack
+
+
+def validation_seconds(shape: Shape, machine: Machine, stack: int, slab: int, judged: float) -> float:
+    """The share of validation in one run-iteration, with `judged` sequences for each iteration."""
+    R = min(stack, slab)
+    return judged / ROWS * seconds(pass_terms(shape, R, machine.cache), machine) / R
+
+
+def judged(train: TrainSettings) -> float:
+    """Validation sequences for each iteration of a run that still makes mistakes: a full set at every n-th check."""
+    first = min(CHUNK, train.validation_size)
+    return (first + (train.validation_size - first) / train.full_check_every) / train.check_every
+
+
+_shapes: dict[str, Shape] = {}
+
+
+def shape_of(spec: RunSpec) -> Shape:
+    """What the config says, and what one sequence of the task shows. Raises UserError where data are missing."""
+    if spec.stack_key not in _shapes:
+        _shapes[spec.stack_key] = _shape(spec)
+    return _shapes[spec.stack_key]
+
+
+def _shape(spec: RunSpec) -> Shape:
+    import torch
+
+    def member(kind: str) -> Any:
+        return member_class(kind, spec.config[kind]["rule"])
+
+    dtype = getattr(torch, spec.config["dtype"])
+    task = member("task")(spec.settings("task"))
+    model = member("model")(spec.settings("model"), task, dtype, "cpu")
+    optimizer = member("optimizer")([spec.settings("optimizer")], dtype, "cpu")
+    trainer = member("trainer")([spec.settings("trainer")], [0], model, optimizer)
+    batch = task.sample(torch.zeros(1, 1, task.words, dtype=torch.int64))
+    return Shape(
+        passes=trainer.passes(spec.config),
+        T=batch.T,
+        B=spec.train.batch_size,
+        H=model.H,
+        parameters=sum(torch.Size(shape).numel() for shape in trainer.shapes().values()),
+        slots=len(optimizer.start(torch.zeros(1, 1, dtype=dtype))),
+        bytes=dtype.itemsize,
+        words=task.words,
+    )
+
+
+# ---- one run
+
+
+def run_seconds(spec: RunSpec, stack: int) -> float:
+    """Seconds of one run-iteration of a run like `spec` in a stack, its share of validation included."""
+    shape, machine, slab = shape_of(spec), machine_of(spec), slab_size(spec)
+    checks = validation_seconds(shape, machine, stack, slab, judged(spec.train))
+    return iteration_seconds(shape, machine, stack, slab) + checks
+
+
+def stack_bytes(spec: RunSpec, stack: int) -> float:
+    """Memory of a stack: parameters, slots, gradients of all; of the runs computed at once, words drawn and buffers of
+    iterations and of validation passes."""
+    shape, size, at_once = shape_of(spec), spec.train.validation_size, min(stack, slab_size(spec))
+    buffers = shape.T * shape.H * (shape.passes.buffers * shape.B + 2 * min(ROWS, size)) * shape.bytes
+    drawn = min(CHUNK, size) * shape.words * _WORD_BYTES
+    return at_once * (buffers + drawn) + stack * shape.parameters * (2 + shape.slots) * shape.bytes
+
+
+def disk_bytes(spec: RunSpec) -> float:
+    """A run folder at most: its texts, its model, and the checkpoint of a run of more than seconds."""
+    shape, train = shape_of(spec), spec.train
+    checks = -(-train.max_iterations // train.check_every)
+    return _CONFIG_BYTES + _RESULT_BYTES + _CHECK_BYTES * checks + shape.parameters * (2 + shape.slots) * shape.bytes

@@ -1,0 +1,70 @@
+"""What recorded runs lead to expect of runs like them: how long they take to end, and how many of them solve."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean
+
+from tprnn.errors import DamagedFile
+from tprnn.store import Store
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run."""
+
+    T: int | None
+    iterations: int
+    solved: bool
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Of runs of one family at one length."""
+
+    iterations: float
+    """Mean, of runs of any end."""
+    solved: float
+    """Share."""
+
+
+class History:
+    """The finished runs of an outputs folder by family: all seeds, lengths and budgets of one question."""
+
+    def __init__(self, store: Store) -> None:
+        self.records: dict[str, list[Record]] = defaultdict(list)
+        for folder in store.folders():
+            try:
+                spec, result = folder.read_spec(), folder.finished()
+            except DamagedFile:  # `tprnn report` names it
+                continue
+            if result is not None and result["iterations"] is not None:
+                T = spec.config["task"].get("T")
+                self.records[spec.family].append(Record(T, result["iterations"], result["status"] == "solved"))
+
+    def expect(self, family: str, T: int, limit: int) -> Expected | None:
+        """From the family's runs at the recorded length nearest to T, none longer than `limit`; None without any."""
+        found = self.records.get(family, [])
+        if not found:
+            return None
+        nearest = min(_distance(record, T) for record in found)
+        like = [record for record in found if _distance(record, T) == nearest]
+        return Expected(fmean(min(record.iterations, limit) for record in like), fmean(r.solved for r in like))
+
+    def climb(self, family: str, lengths: Iterable[int], limit: int) -> dict[int, float]:
+        """Expected iterations at each length of a climb that ends at its first failure; empty without records."""
+        found: dict[int, float] = {}
+        reach = 1.0
+        for T in lengths:
+            expected = self.expect(family, T, limit)
+            if expected is None:
+                return {}
+            found[T] = reach * expected.iterations
+            reach *= expected.solved
+        return found
+
+
+def _distance(record: Record, T: int) -> int:
+    return 0 if record.T is None else abs(record.T - T)
