@@ -2,7 +2,6 @@
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
-WORKERS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 BUDGET ?= smoke
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -43,7 +42,7 @@ $(STAMP): $(INPUTS)
 	@echo "setup: done"
 
 reproduce: setup
-	@$(BIN)/tprnn reproduce manchev2020/table1 budget=$(BUDGET) workers=$(WORKERS)
+	@$(BIN)/tprnn reproduce manchev2020/table1 budget=$(BUDGET)
 	@$(BIN)/tprnn report --paper manchev2020/table1
 
 test: setup
