@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import make_spec
+from quick_runs import metrics, quick, strip
 
 from tprnn.config import RunSpec
 from tprnn.engine.backlog import Backlog, slab_size
@@ -16,16 +17,9 @@ from tprnn.engine.runs import Outcome
 from tprnn.protocols.many import run_all
 from tprnn.store import Store
 
-QUICK = {"model.H": 20, "train.validation_size": 2000, "train.check_every": 20, "train.max_iterations": 60}
 
-
-def quick(tmp_path: Path, changes: dict[str, Any] | None = None, **choices: str) -> RunSpec:
-    return make_spec(QUICK | {"outputs": str(tmp_path)} | (changes or {}), **choices)
-
-
-def history(outcome: Outcome, outputs: Path) -> list[dict[str, Any]]:
-    rows = Store(outputs).folder(outcome.spec).read_metrics()
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+def history(outcome: Outcome) -> list[dict[str, Any]]:
+    return strip(metrics(outcome))
 
 
 def waiting(runs: int, **changes: Any) -> list[RunSpec]:
@@ -88,7 +82,7 @@ def test_runs_that_take_free_places_are_the_runs_they_are_alone(tmp_path: Path) 
     assert [outcome.status for outcome in outcomes] == ["not_solved", "diverged"] + 5 * ["not_solved"]
     for outcome in outcomes[2:]:
         (alone,) = run_all([outcome.spec.replace({"outputs": str(tmp_path / "alone")})])
-        assert history(alone, tmp_path / "alone") == history(outcome, tmp_path)
+        assert history(alone) == history(outcome)
 
 
 def test_a_process_without_work_gets_runs_of_another_from_their_checkpoints(
@@ -101,7 +95,7 @@ def test_a_process_without_work_gets_runs_of_another_from_their_checkpoints(
     monkeypatch.setattr(
         Backlog, "give_back", lambda self, back: (given.extend(s.signature for s in back), give_back(self, back))
     )
-    backlog, store, never = Backlog(specs, workers=2), Store(tmp_path), threading.Event()
+    backlog, store, never = Backlog(specs, workers=2), Store(tmp_path / "outputs"), threading.Event()
     found: list[Outcome] = []
 
     def work() -> None:
@@ -118,7 +112,7 @@ def test_a_process_without_work_gets_runs_of_another_from_their_checkpoints(
     for spec in specs[:2]:
         outcome = by_signature[spec.signature]
         (alone,) = run_all([spec.replace({"outputs": str(tmp_path / "alone")})])
-        assert history(alone, tmp_path / "alone") == history(outcome, tmp_path)
+        assert history(alone) == history(outcome)
 
 
 # ---- only the first success counts
@@ -146,7 +140,7 @@ def test_a_race_ends_with_the_fastest_whoever_trains_it(tmp_path: Path, changes:
     again = run_all(specs, first_solved=True)
     assert all(outcome.skipped for outcome in again)
     for straight, outcome in zip(whole, run_all(specs), strict=True):
-        assert history(outcome, tmp_path / "race") == history(straight, tmp_path / "whole")
+        assert history(outcome) == history(straight)
 
 
 def test_a_race_without_a_success_trains_all_to_their_ends(tmp_path: Path) -> None:
