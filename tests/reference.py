@@ -119,7 +119,7 @@ def tptt_gradients(slab: Slab, batch: Batch, r: int, position: int = 0) -> dict[
 
     S = targets.shape[0]
     leaf = [v.detach().requires_grad_() for v in h]
-    E_leaf = global_loss(p, leaf, targets, slab.task.readout)
+    E_leaf = S * global_loss(p, leaf, targets, slab.task.readout)  # sum_t E_t: each step's own loss pulls its own state
     pull = torch.autograd.grad(E_leaf, leaf[-S:])
     h = [v.detach() for v in h]
     h_hat: dict[int, Tensor] = {T: h[T] - s["alpha_i"] * pull[-1]}

@@ -26,7 +26,7 @@ from tprnn.store import Store
 # ---- stopping rules
 
 TRAIN = make_spec({"train.validation_size": 10_000}).train
-GOING = Check(iteration=100, loss=1.0, mistakes=5, validated=1000, finite=True, radius=1.0)
+GOING = Check(100, loss=1.0, mistakes=5, validated=1000, validation_loss=1.0, finite=True, radius=1.0)
 
 
 @pytest.mark.parametrize(

@@ -168,13 +168,14 @@ def test_validation_of_a_run_does_not_depend_on_its_neighbours() -> None:
     together = Slab(runs)
     for _ in range(60):
         together.advance()
-    mistakes, seen = together.validate([0, 1, 2], [False] * 3)
+    mistakes, seen, losses = together.validate([0, 1, 2], [False] * 3)
     for r, spec in enumerate(runs):
         alone = Slab([spec])
         for _ in range(60):
             alone.advance()
-        wrong, looked = alone.validate([r], [False])
+        wrong, looked, loss = alone.validate([r], [False])
         assert (wrong.item(), looked.item()) == (mistakes[r].item(), seen[r].item())
-    full, all_seen = together.validate([0, 1, 2], [True, None, True])
+        assert loss.item() == pytest.approx(losses[r].item(), rel=1e-6)
+    full, all_seen, _ = together.validate([0, 1, 2], [True, None, True])
     assert all_seen.tolist() == [3000, 0, 3000]
     assert (full >= mistakes)[[0, 2]].all()

@@ -121,7 +121,7 @@ def validation_points() -> list[Point]:
 
             @torch.inference_mode()
             def validate(slab: Slab = slab) -> None:
-                slab.right(slab.draw("validation", 0, CHUNK))
+                slab.judge(slab.draw("validation", 0, CHUNK))
 
             each = least_seconds(validate) / (CHUNK / ROWS)
             found.append(Point("validation", T, H, ROWS, R, each / R, (R,), spec))

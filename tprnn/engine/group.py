@@ -83,7 +83,7 @@ class Group:
             iteration = run.progress.iteration
             numbers[row] = -(-iteration // train.check_every) - 1  # checks before this one
             full[row] = (numbers[row] + 1) % train.full_check_every == 0 or iteration >= train.max_iterations
-        mistakes, validated = (counts.tolist() for counts in slab.validate(numbers, full))
+        mistakes, validated, losses = (found.tolist() for found in slab.validate(numbers, full))
         finite = slab.finite().tolist()
         probed = self._probes()
         radii = {name: values.tolist() for name, values in self._radii().items()}
@@ -96,19 +96,20 @@ class Group:
             known = [values[row] for values in radii.values() if values[row] == values[row]]
             radius = max(known, default=float("nan"))
             sound = finite[row] and abs(loss) < float("inf")
-            check = Check(progress.iteration, loss, mistakes[row], validated[row], sound, radius)
+            check = Check(progress.iteration, loss, mistakes[row], validated[row], losses[row], sound, radius)
             progress.seconds += seconds
             progress.checks_since_best += 1
             reason = self._judge(run, check)
             if reason and check.validated < train.validation_size:  # what is reported is always of the full set
-                wrong, seen = slab.select([row]).validate([numbers[row]], [True])
-                check = replace(check, mistakes=int(wrong), validated=int(seen))
+                wrong, seen, mean = slab.select([row]).validate([numbers[row]], [True])
+                check = replace(check, mistakes=int(wrong), validated=int(seen), validation_loss=float(mean))
                 reason = self._judge(run, check)
             line = {
                 "iteration": progress.iteration,
                 "loss": check.loss,
                 "accuracy": 1.0 - check.error,
                 "validated": check.validated,
+                "validation_loss": check.validation_loss,
                 "seconds": round(progress.seconds, 3),
             }
             if run.spec.probe.spectral_radius:
@@ -129,6 +130,7 @@ class Group:
         progress, train = run.progress, self.slab.train
         if check.validated == train.validation_size:
             progress.best_accuracy = max(progress.best_accuracy, 1.0 - check.error)
+            progress.best_validation_loss = min(progress.best_validation_loss, check.validation_loss)
             if check.error < progress.best_error:
                 progress.best_error, progress.checks_since_best = check.error, 0
         return stop_reason(check, progress, train)

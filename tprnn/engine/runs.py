@@ -42,6 +42,8 @@ class Progress:
     checks_since_best: int = 0
     best_accuracy: float = 0.0
     """Over checks that used the full validation set."""
+    best_validation_loss: float = float("inf")
+    """Over the same checks."""
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,6 +59,8 @@ class Check:
     loss: float
     mistakes: int
     validated: int
+    validation_loss: float
+    """Mean E of the validated."""
     finite: bool
     radius: float
     """The largest of the watched spectral radii; nan where none needed computing."""
@@ -106,6 +110,7 @@ def result_of(spec: RunSpec, progress: Progress, stopped_by: str, check: Check |
         "accuracy": None if check is None else 1.0 - check.error,
         "loss": None if check is None else check.loss,
         "best_accuracy": progress.best_accuracy,
+        "best_validation_loss": progress.best_validation_loss,
         "seconds": round(progress.seconds, 3),
         "signature": spec.signature,
         "versions": versions(),

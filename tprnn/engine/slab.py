@@ -123,8 +123,8 @@ class Slab:
         """The training batch of one iteration."""
         return self.batches(torch.full_like(self.positions, position), 1)[0]
 
-    def validate(self, checks: Sequence[int], full: Sequence[bool | None]) -> tuple[Tensor, Tensor]:
-        """Mistakes and sequences looked at, [R] each, in the validation set of check number `checks[r]` of each run.
+    def validate(self, checks: Sequence[int], full: Sequence[bool | None]) -> tuple[Tensor, Tensor, Tensor]:
+        """Mistakes, sequences looked at and their mean loss E, [R] each, of check number `checks[r]` of each run.
 
         A run's set is looked at in chunks of 1000 until it has too many mistakes to count as solved, or to its end
         where `full`; not at all where that is None.
@@ -137,15 +137,17 @@ class Slab:
         enough = [0.0 if whole is None else float(size + 1) if whole else few for whole in full]
         limit = torch.tensor(enough, dtype=torch.float64, device=self.device)
         mistakes, seen = torch.zeros(2, len(self.specs), dtype=torch.int64, device=self.device)
+        losses = torch.zeros_like(limit)
         for chunk in range(chunks):
             going = mistakes < limit
             if not going.any():
                 break
             count = min(_CHUNK, size - chunk * _CHUNK)
-            wrong = count - self.right(self.draw("validation", start + chunk, count))
-            mistakes += torch.where(going, wrong, 0)
+            right, loss = self.judge(self.draw("validation", start + chunk, count))
+            mistakes += torch.where(going, count - right, 0)
             seen += torch.where(going, count, 0)
-        return mistakes, seen
+            losses += torch.where(going, loss, 0.0)
+        return mistakes, seen, losses / seen
 
     def draw(self, stream: str, position: int | Tensor, count: int) -> Batch:
         """One batch of `count` sequences at one position of a stream, or at a position [R] of each run."""
@@ -153,13 +155,16 @@ class Slab:
         words = self._streams[stream].words(positions, count * self.task.words)
         return self.task.sample(words.view(len(self.specs), count, self.task.words)).cast(self.dtype)
 
-    def right(self, batch: Batch) -> Tensor:
-        """How many sequences of a batch are answered rightly, [R]."""
-        right = torch.zeros(len(self.specs), dtype=torch.int64, device=self.device)
+    def judge(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """How many sequences of a batch are answered rightly, and the sum of their losses E, [R] each."""
+        R = len(self.specs)
+        right = torch.zeros(R, dtype=torch.int64, device=self.device)
+        loss = torch.zeros(R, dtype=torch.float64, device=self.device)
         for part in batch.parts(_ROWS):
-            y, _ = self.model.answers(self.state.params, part)
+            y, mean = self.model.answers(self.state.params, part)
             right += (self.task.right(y, part.targets) & y.isfinite().all(-1).all(1)).sum(-1)
-        return right
+            loss += mean * part.inputs.shape[2]
+        return right, loss
 
     def finite(self) -> Tensor:
         """[R] bool: whether every parameter is finite."""

@@ -105,9 +105,12 @@ class Model(ABC):
 
     def readout(self, params: Tensors, states: States) -> Readout:
         """y_t = h_t W_hy + b_y and the loss, for the steps that carry an output."""
-        h = states.h[:, -states.batch.outputs :]
+        return self.read(params, states.h[:, -states.batch.outputs :], states.batch.targets)
+
+    def read(self, params: Tensors, h: Tensor, targets: Tensor) -> Readout:
+        """The same for given states [R, S, B, H], which need not be those of a forward pass."""
         y = row_product(h, params["W_hy"]).add_(params["b_y"][:, None, None])
-        loss, dy = LOSSES[self.readout_kind](y, states.batch.targets)
+        loss, dy = LOSSES[self.readout_kind](y, targets)
         return Readout(loss, y, dy, row_product(dy, params["W_hy"].mT))
 
     def readout_gradients(self, states: States, readout: Readout) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ class Network:
         right = 0
         for position in range(math.ceil(sequences / 1000)):
             batch = self.sample(min(1000, sequences - 1000 * position), position)
-            right += int(self._slab.right(batch))
+            right += int(self._slab.judge(batch)[0])
         return right / sequences
 
     def on(self, changes: Mapping[str, Any]) -> Network:

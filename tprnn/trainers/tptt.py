@@ -9,8 +9,9 @@
     W_hy, b_y follow -alpha_f grad E                                                         Eq. 11
     W_xh follows -alpha_f grad E (`wxh: gradient`, Eq. 12) or the local loss (`wxh: local`, Eq. 13)
 
-MSE is the mean over batch and units at one step. Where outputs stand at several steps, each adds its own pull
-e_t = -alpha_i dE/dh_t to the target (dai2021 eq. 22); with one output e_t = 0 for t < T.
+MSE is the mean over batch and units at one step. Where outputs stand at several steps, the loss E_t of each adds its
+own pull e_t = -alpha_i dE_t/dh_t to the target (dai2021 eq. 20 to 22); with one output e_t = 0 for t < T. E is their
+mean.
 
 `targets: displacement` carries delta_t = h_hat_t - h_t = sigma(a + delta_{t+1} V_hh) - sigma(a), a the pre-activation
 of G(x_{t+1}, h_{t+1}), in an exact form that never subtracts nearby numbers; `absolute` carries h_hat_t itself, as the
@@ -150,7 +151,7 @@ class TPTT(Trainer):
         """Displacements delta_t = h_hat_t - h_t for t = 1..T, [R, T, B, H]; Eq. 3 and 8, dai2021 eq. 22."""
         h = states.h[:, 1:]
         delta, delta_t = self.model.work.steps("delta", *h.shape)
-        e = step_slices(dh * -shaped(self.alpha_i))  # the pull of each step's own output
+        e = step_slices(dh * -(shaped(self.alpha_i) * dh.shape[1]))  # the pull of each step's own output; E = mean E_t
         delta_t[-1].copy_(e[-1])  # Eq. 3
         if self.options.targets == "displacement":
             self.carry_displacement(params, states, delta_t, e)
