@@ -11,18 +11,19 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # One thread per process is fastest for networks of this size.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup reproduce test test-slow lint format bench results clean
+.PHONY: help setup reproduce test test-slow test-cluster lint format bench results clean
 
 help:
-	@echo "make reproduce  set up, rebuild a part of Table 1 of manchev2020 and print it (BUDGET=smoke|laptop|paper)"
-	@echo "make test       set up, run the fast tests"
-	@echo "make test-slow  run the slow tests"
-	@echo "make lint       ruff and mypy"
-	@echo "make format     let ruff format the code"
-	@echo "make bench      time an iteration of each trainer: outputs/bench/iteration.json"
-	@echo "make results    write the tables of docs/results anew from outputs/"
-	@echo "make setup      only make .venv and install"
-	@echo "make clean      remove .venv and caches; outputs/ stays"
+	@echo "make reproduce     set up, rebuild a part of Table 1 of manchev2020 and print it (BUDGET=smoke|laptop|paper)"
+	@echo "make test          set up, run the fast tests"
+	@echo "make test-slow     run the slow tests"
+	@echo "make test-cluster  jobs on a SLURM that the tests start and stop (needs Debian's slurm-wlm and munge)"
+	@echo "make lint          ruff and mypy"
+	@echo "make format        let ruff format the code"
+	@echo "make bench         time an iteration of each trainer: outputs/bench/iteration.json"
+	@echo "make results       write the tables of docs/results anew from outputs/"
+	@echo "make setup         only make .venv and install"
+	@echo "make clean         remove .venv and caches; outputs/ stays"
 
 # The stamp holds the folder it was made in: a moved or copied .venv is made anew.
 setup:
@@ -50,6 +51,13 @@ test: setup
 
 test-slow: setup
 	@$(BIN)/python -m pytest -m slow
+
+# Installs nothing by itself: SLURM and munge are services of the whole machine.
+test-cluster: setup
+	@missing=$$(for p in munged slurmctld slurmd sbatch; do PATH="$$PATH:/usr/sbin" command -v $$p >/dev/null || printf ' %s' $$p; done); \
+	if [ -n "$$missing" ]; then \
+		echo "test-cluster: no$$missing on this machine; as root: apt-get install --no-install-recommends slurm-wlm munge" >&2; exit 2; fi
+	@$(BIN)/python -m pytest -m cluster
 
 lint: setup
 	$(BIN)/ruff check .

@@ -109,13 +109,14 @@ class PlainTPTT(Plain):
 
     def targets(self, x: Array, h: list[Array], pull: dict[int, Array]) -> dict[int, Array]:
         T = len(x)
-        h_hat = {T: h[T] - self.rule["alpha_i"] * pull[T]}
+        own = self.rule["alpha_i"] * len(pull)  # of E_t; E is their mean
+        h_hat = {T: h[T] - own * pull[T]}
         for t in range(T - 1, 0, -1):
             h_hat[t] = self.G(x[t], h_hat[t + 1])
             if self.rule["difference_correction"]:
                 h_hat[t] = h[t] - self.G(x[t], h[t + 1]) + h_hat[t]
             if t in pull:
-                h_hat[t] = h_hat[t] - self.rule["alpha_i"] * pull[t]
+                h_hat[t] = h_hat[t] - own * pull[t]
         return h_hat
 
     def step(self, batch: Batch, r: int, iteration: int) -> None:

@@ -77,6 +77,7 @@ class ProbeSettings:
     name: str = setting()
     spectral_radius: bool = setting()
     update_norms: bool = setting()
+    layers: bool | None = setting()
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,8 @@ class RunSpec:
         identity = dict(self.config)
         for kind in (*MEMBER_KINDS, "probe"):
             identity[kind] = {key: value for key, value in identity[kind].items() if key != "name"}
+        # a probe that came later and is not asked for makes no new runs of old ones
+        identity["probe"] = {key: value for key, value in identity["probe"].items() if value is not None}
         return identity
 
     @cached_property

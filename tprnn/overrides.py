@@ -48,8 +48,8 @@ def open_keys(overrides: Iterable[str]) -> list[str]:
 
 @functools.cache
 def free_mappings() -> frozenset[str]:
-    """Dotted keys of the settings that are free mappings: written `{}` in a member's YAML."""
-    found = set()
+    """Dotted keys of the settings that are free mappings: written `{}` in a member's YAML, or in the launcher's."""
+    found = {"hydra.launcher.sbatch"}
     for kind in MEMBER_KINDS:
         for path in sorted((conf_folder() / kind).glob("*.yaml")):
             for name in re.findall(r"^(\w+): *\{\} *$", path.read_text(encoding="utf-8"), re.MULTILINE):

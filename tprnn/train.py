@@ -23,6 +23,7 @@ from tprnn.config import RunSpec
 from tprnn.errors import UserError
 from tprnn.listing import members
 from tprnn.overrides import as_override, is_hydra_line, open_keys
+from tprnn.protocols.jobs import unknown_key
 
 if TYPE_CHECKING:
     from tprnn.engine.runs import Outcome
@@ -43,10 +44,13 @@ class _Past(BaseException):
 
 
 def job_value(outcome: Outcome) -> float | None:
-    """What a job returns to Hydra: its accuracy (for optimising sweepers). Raises RunFailed for a failed run."""
+    """What a job returns to Hydra: its accuracy (for optimising sweepers).
+
+    Raises RunFailed for a failed run, and for one whose job on a cluster ended before it.
+    """
     from tprnn.protocols.many import exit_code
 
-    if exit_code([outcome]):
+    if exit_code([outcome]) or outcome.status == "unfinished":
         raise RunFailed(f"{outcome.spec.folder_name}: {outcome.error or outcome.status}")
     return None if outcome.result is None else outcome.result.get("accuracy")
 
@@ -58,6 +62,7 @@ def train_one(config: DictConfig) -> float | None:
         container = compose.plain(config)
         if single:
             compose.refuse_grid(container)
+            _refuse_jobs(HydraConfig.get().launcher)
         spec = RunSpec.from_config(container)
 
         from tprnn.protocols.many import run_all
@@ -67,6 +72,13 @@ def train_one(config: DictConfig) -> float | None:
         if single:
             raise _Past(error) from error
         raise
+
+
+def _refuse_jobs(launcher: DictConfig) -> None:
+    """Raise UserError where a single run is meant for a cluster: Hydra uses launchers for multiruns only."""
+    executor = launcher.get("executor", "here")
+    if executor != "here":
+        raise UserError(f"hydra.launcher.executor={executor} hands over multiruns: add -m (one point is enough)")
 
 
 def main(argv: Sequence[str], program: str = PROGRAM) -> int:
@@ -93,7 +105,7 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> int:
         raise
     except Exception as error:
         fixed = [] if args.config_dir is None else [search_path(args.config_dir)]
-        found = compose.explain(error, overrides, multirun=args.multirun, fixed=fixed)
+        found = unknown_key(overrides) or compose.explain(error, overrides, multirun=args.multirun, fixed=fixed)
         if found is None:
             raise
         raise found from error

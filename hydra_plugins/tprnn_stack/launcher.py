@@ -1,5 +1,7 @@
 """The stack launcher: all jobs of a sweep become runs of one call, which packs them into stacks.
 
+Its settings and their defaults are conf/hydra/launcher/stack.yaml; they are checked before any point is composed.
+
 Hydra's scan imports this module for every Hydra program of the environment, so only hydra is imported at the top.
 """
 
@@ -8,39 +10,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 
 if TYPE_CHECKING:
     from tprnn.compose import Composer
+    from tprnn.config import RunSpec
+    from tprnn.engine.runs import Outcome
+    from tprnn.protocols.jobs import JobSettings
 
 
 class StackLauncher(Launcher):
-    """Composes every job, then trains them all by one `run_all`. Writes nothing itself.
+    """Composes every job, then trains them all by one `run_all`, or hands them to a cluster. Writes nothing itself.
 
     Hydra's per-job callbacks (on_job_start, on_job_end) are not called, as jobs do not run one by one.
     """
 
     composer: Composer
+    settings: JobSettings
+
+    def __init__(self, **values: Any) -> None:
+        """Hydra gives the settings here; `setup` reads them from the config instead, as plain containers."""
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        from tprnn.compose import Composer
+        """Take the settings. Raises UserError for settings that cannot be."""
+        from tprnn.compose import Composer, plain
+        from tprnn.protocols.jobs import read_settings
 
+        self.settings = read_settings(plain(config.hydra.launcher))
         self.composer = Composer.of_sweep(hydra_context.config_loader, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """One JobReturn for each job: its accuracy, or RunFailed. Raises UserError before anything is trained."""
-        from tprnn.protocols.many import run_all
+        """One JobReturn for each job: its accuracy, or RunFailed; no value for what is only handed over.
+
+        Raises UserError before anything is trained.
+        """
         from tprnn.train import job_value
 
         setup_globals()
-        outcomes = run_all([self.composer.spec(overrides) for overrides in job_overrides])
+        outcomes = self._outcomes([self.composer.spec(overrides) for overrides in job_overrides])
         returns = []
         for overrides, outcome in zip(job_overrides, outcomes, strict=True):
             done = JobReturn(overrides=overrides, task_name="train")
             try:
-                done.return_value = job_value(outcome)
+                done.return_value = None if outcome is None else job_value(outcome)
                 done.status = JobStatus.COMPLETED
             except Exception as error:
                 done.return_value = error
@@ -48,9 +61,11 @@ class StackLauncher(Launcher):
             returns.append(done)
         return returns
 
+    def _outcomes(self, specs: Sequence[RunSpec]) -> Sequence[Outcome | None]:
+        if self.settings.executor == "here":
+            from tprnn.protocols.many import run_all
 
-# A plain mapping: Hydra's scan executes modules before it names them in sys.modules, which dataclasses do not bear.
-# Stack size, workers and device are keys of the run's own config.
-ConfigStore.instance().store(
-    group="hydra/launcher", name="stack", node={"_target_": f"{__name__}.StackLauncher"}, provider="tprnn"
-)
+            return run_all(specs)
+        from tprnn.protocols.cluster import run_jobs
+
+        return run_jobs(specs, self.settings) or [None] * len(specs)

@@ -62,7 +62,7 @@ class Group:
         slab, remaining = self.slab, self.remaining
         done = 0
         while done < remaining and not stop.is_set():
-            if done == remaining - 1 and self.runs[0].spec.probe.update_norms:
+            if done == remaining - 1 and self._asked("update_norms"):
                 self.before = {name: w.clone() for name, w in slab.state.params.items()}
             slab.advance()
             done += 1
@@ -86,6 +86,7 @@ class Group:
         mistakes, validated, losses = (found.tolist() for found in slab.validate(numbers, full))
         finite = slab.finite().tolist()
         probed = self._probes()
+        layers = {name: values.tolist() for name, values in slab.layers().items()} if self._asked("layers") else {}
         radii = {name: values.tolist() for name, values in self._radii().items()}
         seconds = (time.perf_counter() - started) / len(self.runs)
         ended = []
@@ -115,12 +116,16 @@ class Group:
             if run.spec.probe.spectral_radius:
                 line |= {f"rho_{name}": values[row] for name, values in radii.items()}
             line |= {f"norm_{name}": values[row] for name, values in probed.items()}
+            line |= {f"layers_{name}": values[row] for name, values in layers.items()}
             run.folder.append_metrics([line])
             emit("check", run.spec, line)
             if reason:
                 ended.append((run, reason, check))
         slab.loss_sum.zero_()
         return ended
+
+    def _asked(self, probe: str) -> bool:
+        return bool(getattr(self.runs[0].spec.probe, probe))
 
     def _judge(self, run: Run, check: Check) -> str | None:
         """Take in the errors of full sets, and say why the run ends, if it does.
@@ -136,8 +141,9 @@ class Group:
         return stop_reason(check, progress, train)
 
     def _radii(self) -> dict[str, Tensor]:
-        probe = self.runs[0].spec.probe.spectral_radius
-        return self.slab.radii(None if probe else self.slab.train.spectral_radius_limit or float("inf"))
+        return self.slab.radii(
+            None if self._asked("spectral_radius") else self.slab.train.spectral_radius_limit or float("inf")
+        )
 
     def _probes(self) -> dict[str, list[float]]:
         """Norm of the last update of each parameter, where asked for."""

@@ -25,7 +25,7 @@ class Stop(Protocol):
 
 
 class SignalFlag:
-    """Set by the first SIGINT or SIGTERM; a second one interrupts at once."""
+    """Set by the first SIGINT or SIGTERM. A SIGINT after it interrupts at once; schedulers send SIGTERM twice."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -34,9 +34,9 @@ class SignalFlag:
         return self.signum is not None
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum is not None:
+        if self.signum is not None and signum == signal.SIGINT:
             raise Interrupted(signum)
-        self.signum = signum
+        self.signum = self.signum or signum
 
 
 def ignore_signals() -> None:

@@ -166,6 +166,11 @@ class Slab:
             loss += mean * part.inputs.shape[2]
         return right, loss
 
+    def layers(self) -> dict[str, Tensor]:
+        """What the rule tells of each time step, on the batch of the last iteration, [R, T] by name."""
+        last = self.positions - 1
+        return self.trainer.layers(self.state, self.batches(last, 1)[0], last)
+
     def finite(self) -> Tensor:
         """[R] bool: whether every parameter is finite."""
         return torch.stack([w.flatten(1).isfinite().all(1) for w in self.state.params.values()]).all(0)

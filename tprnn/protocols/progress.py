@@ -97,7 +97,7 @@ class Progress:
         print(last_line(outcomes, store))
 
 
-def first_line(specs: Sequence[RunSpec], skipped: int, workers: int) -> str:
+def first_line(specs: Sequence[RunSpec], skipped: int, workers: int | None = None) -> str:
     """What is about to be run, in words."""
 
     def values(path: str) -> list[Any]:
@@ -106,7 +106,9 @@ def first_line(specs: Sequence[RunSpec], skipped: int, workers: int) -> str:
 
     tasks, trainers, lengths = values("task.name"), values("trainer.name"), values("task.T")
     length = "" if not lengths else f" T={lengths[0]}" if len(lengths) == 1 else f" T={lengths[0]}..{lengths[-1]}"
-    where = f"on {specs[0].execution['device']}, {workers} process{'es' if workers > 1 else ''}"
+    where = f"on {specs[0].execution['device']}"
+    if workers is not None:
+        where += f", {workers} process{'es' if workers > 1 else ''}"
     count = "training" if len(specs) == 1 else f"{len(specs)} runs:"
     text = f"{count} {', '.join(tasks)}{length} with {', '.join(trainers)}, {where}"
     return text + (f"; {skipped} finished before" if skipped else "")

@@ -126,6 +126,10 @@ class Trainer(ABC):
         GPU the iteration is recorded once and played back.
         """
 
+    def layers(self, state: State, batch: Batch, position: int | Tensor) -> dict[str, Tensor]:
+        """What figures show of each time step, [R, T] by name; changes nothing. Asked for by `probe.layers`."""
+        return {}
+
     def number(self, name: str) -> Tensor | float:
         """A per-run setting: a plain number where all runs agree, else [R]."""
         if name not in self._numbers:

@@ -1,0 +1,202 @@
+"""A multirun as jobs of a cluster: what is unfinished is handed over in stacks; run folders carry all results.
+
+A job calls `run_all` on its node, so that locks, checkpoints and the skipping of finished runs are those of any other
+command. What a run came to is read from its result.json, never from what a job returns.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from tprnn.config import RunSpec
+from tprnn.engine.backlog import slab_size
+from tprnn.engine.runs import Outcome
+from tprnn.engine.signals import Interrupted
+from tprnn.errors import UserError
+from tprnn.protocols.executors import Executor, Job, connect, reason
+from tprnn.protocols.jobs import JobSettings
+from tprnn.protocols.many import pack
+from tprnn.protocols.progress import first_line, last_line
+from tprnn.store import FINISHED, RESULT, Store
+
+UNFINISHED = "unfinished"
+"""The status of a run whose job ended (killed, lost, cancelled) before the run did."""
+
+_POLL = 1.0  # seconds between looks at results
+_PLAIN_EVERY = 15.0  # seconds between plain lines
+
+
+def run_jobs(specs: Sequence[RunSpec], settings: JobSettings) -> list[Outcome] | None:
+    """Hand over all runs that are neither finished nor worked on; with `wait` their outcomes in the order of `specs`.
+
+    Without `wait`: None, as soon as the jobs are handed over. Raises UserError before anything is handed over
+    (no such cluster, outputs not writable, refused settings); KeyboardInterrupt and Interrupted leave the jobs as they
+    are.
+    """
+    if not specs:
+        return []
+    execution = specs[0].execution
+    _check_gpus(execution["device"], settings)
+    executor = connect(settings, execution["outputs"])
+    store = Store(execution["outputs"])
+    if not store.root.is_dir():
+        store.check_writable()
+    unique = {spec.signature: spec for spec in specs}
+    outcomes = _settled(store, unique, force=execution["force"])
+    waiting = [spec for signature, spec in unique.items() if signature not in outcomes]
+    jobs: list[Job] = []
+    if waiting:
+        store.check_writable()
+        results = Results(store, waiting)
+        jobs = executor.submit(pack(waiting, settings.runs_per_job or _runs_of_a_job(waiting[0], settings)))
+    said = _handed_over(jobs, len(unique), settings.executor)
+    if not settings.wait:
+        for outcome in outcomes.values():
+            if outcome.error:
+                print(outcome.error, file=sys.stderr)
+        print(f"{said}; tprnn report {store.root} shows what is done")
+        if jobs:
+            print(executor.advice(jobs))
+        return None
+    if not execution["quiet"]:
+        finished = sum(outcome.skipped for outcome in outcomes.values())
+        print(f"{first_line(list(unique.values()), finished)}; {said}", file=sys.stderr)
+    if waiting:
+        try:
+            found = _wait(jobs, executor, results, execution["quiet"])
+        except (KeyboardInterrupt, Interrupted):
+            print(f"\n{executor.advice(jobs)}; tprnn report {store.root} shows what is done", file=sys.stderr)
+            raise
+        outcomes |= {outcome.spec.signature: outcome for outcome in found}
+        _tell(jobs, outcomes)
+    for outcome in outcomes.values():
+        if outcome.status in ("failed", "locked"):
+            name = f"{outcome.spec.folder_name}: " if outcome.status == "failed" else ""
+            print(f"{name}{outcome.error}", file=sys.stderr)
+    print(last_line(list(outcomes.values()), store))
+    return [outcomes[spec.signature] for spec in specs]
+
+
+def _runs_of_a_job(spec: RunSpec, settings: JobSettings) -> int:
+    """As many as its processes compute at once."""
+    on_cpu = spec.execution["device"] == "cpu"
+    return slab_size(spec) * (max(1, settings.cpus // spec.execution["threads"]) if on_cpu else 1)
+
+
+def _check_gpus(device: str, settings: JobSettings) -> None:
+    """Raise UserError where runs want a GPU and their jobs would get none."""
+    asked = any("gpu" in option or option == "gres" for option in settings.sbatch)
+    if device.startswith("cuda") and not settings.gpus and not asked:
+        raise UserError(f"device={device}: a job gets no GPU; give hydra.launcher.gpus=1 too")
+
+
+def _settled(store: Store, specs: dict[str, RunSpec], *, force: bool) -> dict[str, Outcome]:
+    """The runs that need no job: finished ones (but with `force`) and those that somebody works on now."""
+    found = {}
+    for signature, spec in specs.items():
+        folder = store.folder(spec)
+        if not force and (result := folder.finished()):
+            found[signature] = Outcome(spec, result["status"], result, skipped=True)
+        elif folder.is_locked():
+            found[signature] = _locked(spec, folder.name)
+    return found
+
+
+class Results:
+    """What stands in result.json of some runs, beyond what stood there before their jobs were handed over."""
+
+    def __init__(self, store: Store, specs: Sequence[RunSpec]) -> None:
+        self.store, self.specs = store, list(specs)
+        self.before = {spec.signature: self._stamp(spec) for spec in specs}
+        self.ended: dict[str, Outcome] = {}
+
+    def _stamp(self, spec: RunSpec) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.store.folder(spec).path / RESULT)
+        except FileNotFoundError:
+            return None
+        return found.st_mtime_ns, found.st_ino
+
+    def look(self) -> None:
+        """Take in the runs that have ended since."""
+        for spec in self.specs:
+            if spec.signature in self.ended or self._stamp(spec) in (None, self.before[spec.signature]):
+                continue
+            result = self.store.folder(spec).result() or {}
+            if result.get("status") in (*FINISHED, "failed"):  # an interrupted run goes on when its job does
+                self.ended[spec.signature] = Outcome(spec, result["status"], result, error=result.get("error"))
+
+    def left(self, job: Job) -> list[RunSpec]:
+        """The runs of a job that have not ended."""
+        return [spec for spec in job.specs if spec.signature not in self.ended]
+
+
+def _wait(jobs: Sequence[Job], executor: Executor, results: Results, quiet: bool) -> list[Outcome]:
+    """Stay until each run has ended or its job is over; outcomes in the order of the jobs' runs."""
+    console = Console(file=sys.stderr)
+    over: dict[str, float] = {}
+    printed, told = time.monotonic(), ""
+    with console.status("", refresh_per_second=4) as status:
+        while True:
+            results.look()
+            executor.refresh(jobs)
+            now = time.monotonic()
+            over |= {job.id: now for job in jobs if job.over and job.id not in over}
+            open_jobs = [job for job in jobs if results.left(job)]
+            if all(job.id in over and now - over[job.id] >= executor.patience for job in open_jobs):
+                break
+            text = _progress(results, jobs)
+            if not quiet and console.is_terminal:
+                status.update(text)
+            elif not quiet and text != told and now - printed > _PLAIN_EVERY:
+                printed, told = now, text
+                console.print(text, highlight=False, soft_wrap=True)
+            time.sleep(_POLL)
+        results.look()  # what came between the last look and the end of the last job
+    return [
+        results.ended.get(spec.signature) or _left_over(spec, job, results.store) for job in jobs for spec in job.specs
+    ]
+
+
+def _left_over(spec: RunSpec, job: Job, store: Store) -> Outcome:
+    """A run that has not ended though its job has: broken off, or another job's."""
+    folder = store.folder(spec)
+    if folder.is_locked():
+        return _locked(spec, folder.name)
+    return Outcome(spec, UNFINISHED, error=f"job {job.id} ended before it")
+
+
+def _locked(spec: RunSpec, name: str) -> Outcome:
+    return Outcome(spec, "locked", error=f"run {name}: another process works on it; it is left to that")
+
+
+def _progress(results: Results, jobs: Sequence[Job]) -> str:
+    solved = sum(outcome.status == "solved" for outcome in results.ended.values())
+    states = Counter(job.state for job in jobs if results.left(job))
+    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    return f"{len(results.ended)}/{len(results.specs)} done, {solved} solved; jobs: {told or 'none left'}"
+
+
+def _handed_over(jobs: Sequence[Job], runs: int, executor: str) -> str:
+    """How many of `runs` runs, as which jobs, with which logs."""
+    if not jobs:
+        return "nothing to hand over: all is finished or at work"
+    given = sum(len(job.specs) for job in jobs)
+    ids = jobs[0].id if len(jobs) == 1 else f"{jobs[0].id} to {jobs[-1].id}"
+    logs = f", logs in {jobs[0].log.parent}" if jobs[0].log is not None else ""
+    return f"{given} of {runs} handed over in {len(jobs)} {executor} job{'s' * (len(jobs) > 1)} ({ids}{logs})"
+
+
+def _tell(jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> None:
+    """One line for each job that ended before its runs did."""
+    for job in jobs:
+        left = sum(outcomes[spec.signature].status == UNFINISHED for spec in job.specs)
+        if left:
+            log = f"; log: {job.log}" if job.log is not None else ""
+            print(f"job {job.id}: {left} of {len(job.specs)} runs unfinished: {reason(job)}{log}", file=sys.stderr)
