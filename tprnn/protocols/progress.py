@@ -128,11 +128,17 @@ def last_line(outcomes: Sequence[Outcome], store: Store) -> str:
         if outcome.skipped:
             text += " (finished before; --force trains again)"
         return f"{text}: {folder}  (tprnn plot {folder})"
-    counts = Counter(outcome.status.replace("_", " ") for outcome in outcomes)
+    counts = Counter(_ending(outcome) for outcome in outcomes)
     skipped = sum(outcome.skipped for outcome in outcomes)
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     text += f" ({skipped} finished before)" if skipped else ""
     return f"{text}: {store.root}/runs  (tprnn report {store.root}; tprnn plot {store.root})"
+
+
+def _ending(outcome: Outcome) -> str:
+    """A status in words; a run of a decided rung is not interrupted, it is left where the fastest was solved."""
+    decided = (outcome.result or {}).get("stopped_by") == "decided"
+    return "left" if decided else outcome.status.replace("_", " ")
 
 
 def _span(seconds: float) -> str:
