@@ -100,6 +100,18 @@ def test_a_rung_ends_with_its_first_success_unless_all_are_asked_for(
     assert trainer.first_solved is expected
 
 
+def test_a_dry_climb_says_what_it_costs_and_trains_nothing(
+    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = train(up_to(10))
+    words = [*RUN, "seed=0,1", "train.max_iterations=1000", "depth.max=30", outputs]
+    assert depth.main([*words, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "T = 10:\nat most 2,000 run-iterations" in printed
+    assert "T = 10 to 30:\nat most 6,000 run-iterations" in printed
+    assert not trainer.calls
+
+
 def test_each_rung_has_all_points_of_the_grid(train: Install, outputs: str) -> None:
     trainer = train(lambda spec: spec.config["trainer"]["alpha"] == 0.01 and spec.config["task"]["T"] <= 10)
     depth.main([*RUN, "grid=manchev2020", "seed=0,1", outputs])

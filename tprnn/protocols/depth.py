@@ -12,10 +12,11 @@ from tabulate import tabulate
 from tprnn.compose import points
 from tprnn.config import RunSpec, flatten
 from tprnn.errors import UserError, nearest
+from tprnn.protocols import estimate as cost
 from tprnn.protocols.many import Outcome, exit_code, run_all
 
 USAGE = """usage: tprnn depth task=NAME trainer=NAME [KEY=VALUE ...] [depth.start=10] [depth.step=10] [depth.max=1000]
-                   [depth.rung=first_solved]
+                   [depth.rung=first_solved] [--dry-run]
 
 Trains all points (sweeps such as seed=0,1,2 or trainer.alpha=0.1,0.01, and grid=NAME) at T = depth.start;
 T grows by depth.step as long as any of them solves it, and ends at the first failure or at depth.max.
@@ -24,6 +25,7 @@ Finished runs are taken as they are and broken-off ones go on, so that a climb m
   depth.rung=first_solved  a rung ends where its first run is solved: all have had as many iterations by then, and
                            those that are not solved stay as they are ("left"); rung=all goes on with them later
   depth.rung=all           every run goes to its own end
+  --dry-run                says what the first rung and the whole climb cost at most, trains nothing
 
   tprnn depth task=random_permutation trainer=tptt seed=0,1,2 depth.rung=all
   tprnn depth task=temporal_order trainer=tptt grid=manchev2020 depth.start=50
@@ -144,13 +146,25 @@ def summary(rungs: Sequence[Rung], plan: Climb, keys: Sequence[str]) -> str:
     return f"{table}\n\nt_max {'≥' if ended else '='} {top.T}{note} with {describe(top.solved[0].spec, keys)}"
 
 
+def prices(specs: Sequence[RunSpec], plan: Climb) -> str:
+    """What the first rung and the whole climb cost, every run to its last iteration."""
+    rungs = [
+        [cost.Part(spec.replace({"task.T": T})) for spec in specs] for T in range(plan.start, plan.max + 1, plan.step)
+    ]
+    first, whole = (cost.describe(cost.estimate(*some)) for some in (rungs[:1], rungs))
+    return f"T = {plan.start}:\n{first}\n\nT = {plan.start} to {plan.max}:\n{whole}\n\nnothing was trained"
+
+
 def main(argv: Sequence[str]) -> int:
     """`tprnn depth ...`: 0, or 1 if any run failed. Raises UserError before anything is run."""
     if {"-h", "--help"} & set(argv):
         print(USAGE, end="")
         return 0
-    plan, overrides = parse(argv)
+    plan, overrides = parse([word for word in argv if word != "--dry-run"])
     specs = points([*overrides, f"task.T={plan.start}"])
+    if "--dry-run" in argv:
+        print(prices(specs, plan))
+        return 0
     keys = shown_keys(specs)
     rungs: list[Rung] = []
     try:
