@@ -20,7 +20,7 @@ help:
 	@echo "make test-cluster  jobs on a SLURM that the tests start and stop (needs Debian's slurm-wlm and munge)"
 	@echo "make lint          ruff and mypy"
 	@echo "make format        let ruff format the code"
-	@echo "make bench         time an iteration of each trainer: outputs/bench/iteration.json"
+	@echo "make bench         time an iteration of each trainer: outputs/bench/iteration.json (PAGE=docs/performance.md)"
 	@echo "make results       write the tables of docs/results anew from outputs/"
 	@echo "make setup         only make .venv and install"
 	@echo "make clean         remove .venv and caches; outputs/ stays"
@@ -69,7 +69,7 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	@$(BIN)/python -m tprnn.bench
+	@$(BIN)/python -m tprnn.bench $(if $(PAGE),--into $(PAGE))
 
 results: setup
 	@for page in docs/results/*.md; do $(BIN)/tprnn report --into $$page || exit; done

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tprnn.bench import calibrate, packing, scaling
 from tprnn.bench.floors import trainers
+from tprnn.bench.pages import replaced
 from tprnn.bench.papers import Job, jobs
 from tprnn.config import member_class
 from tprnn.engine import slab
@@ -310,11 +311,11 @@ def test_workers_end_together_where_there_are_many_runs_for_each() -> None:
 
 def test_the_page_holds_what_the_command_writes() -> None:
     page = (Path(__file__).parent.parent / "docs" / "scaling.md").read_text()
-    assert scaling.replaced(page, "cost model: papers", scaling.papers_block()) == page
+    assert replaced(page, "cost model: papers", scaling.papers_block()) == page
 
 
 def test_a_block_of_a_page_is_replaced_and_nothing_else() -> None:
     page = "a\n<!-- one -->\nold\n<!-- end -->\nb\n<!-- two -->\n<!-- end -->\n"
-    assert scaling.replaced(page, "one", "new") == page.replace("old", "\nnew\n")
+    assert replaced(page, "one", "new") == page.replace("old", "\nnew\n")
     with pytest.raises(ValueError, match="three"):
-        scaling.replaced(page, "three", "new")
+        replaced(page, "three", "new")

@@ -8,6 +8,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,30 @@ import torch
 from tabulate import tabulate
 
 from tprnn.bench.floors import floor, trainers
+from tprnn.bench.pages import replaced
 from tprnn.compose import compose
 from tprnn.core.work import Workspace
 from tprnn.engine.backlog import slab_size
 from tprnn.engine.slab import DTYPES, Slab, prepare_process
+from tprnn.files import write_atomically
 
 BLOCK = 5  # iterations of one slab before the next
-LENGTHS, STACKS = (20, 100, 300), (1, 8, 64)
+LENGTHS, STACKS = (20, 50, 100, 300), (1, 8, 64)
 RELEASED_TPTT_MS = 45.0  # manchev2020's program at T = 100, one thread (docs/results/manchev2020.md)
 
 
-def median_ms(parts: Sequence[Callable[[], None]], seconds: float, repeats: int = 5) -> list[float]:
-    """Median time of each part in ms, the parts taking turns so that a busy moment hits all alike."""
+@dataclass(frozen=True)
+class Times:
+    """Some rounds of one part."""
+
+    median: float
+    """ms."""
+    spread: float
+    """Most less least, as a share of the median."""
+
+
+def rounds(parts: Sequence[Callable[[], None]], seconds: float, repeats: int = 5) -> list[Times]:
+    """Times of each part, the parts taking turns so that a busy moment hits all alike."""
     for part in parts:
         part()
     counts = []
@@ -41,7 +54,7 @@ def median_ms(parts: Sequence[Callable[[], None]], seconds: float, repeats: int 
             for _ in range(count):
                 part()
             found.append((time.perf_counter() - start) / count * 1e3)
-    return [statistics.median(found) for found in times]
+    return [Times(statistics.median(found), (max(found) - min(found)) / statistics.median(found)) for found in times]
 
 
 class Stack:
@@ -82,10 +95,10 @@ def iteration_rows(lengths: Sequence[int], stacks: Sequence[int], seconds: float
         for T in lengths:
             for R in stacks:
                 stack = Stack(trainer, T, R)
-                ours, floor = median_ms([stack.iterate, stack.floor(T)], seconds)
+                ours, floor = rounds([stack.iterate, stack.floor(T)], seconds)
                 row = {"trainer": trainer, "T": T, "R": R}
-                row |= {"ms_per_iteration": ours / R / BLOCK, "floor_ms": floor / R / BLOCK}
-                rows.append(row | {"ratio": ours / floor})
+                row |= {"ms_per_iteration": ours.median / R / BLOCK, "floor_ms": floor.median / R / BLOCK}
+                rows.append(row | {"ratio": ours.median / floor.median, "spread": max(ours.spread, floor.spread)})
     return rows
 
 
@@ -127,7 +140,8 @@ def comparisons(seconds: float) -> list[dict[str, Any]]:
         def validate_full(slab: Slab = slab) -> None:
             slab.validate([0], [True])
 
-        block, rnn, first, full = median_ms([stack.iterate, torch_rnn(100), validate, validate_full], seconds)
+        parts = [stack.iterate, torch_rnn(100), validate, validate_full]
+        block, rnn, first, full = (found.median for found in rounds(parts, seconds))
         step = block / BLOCK
         train = slab.train
         every = train.full_check_every
@@ -141,18 +155,32 @@ def comparisons(seconds: float) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tprnn.bench", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/iteration.json"))
+    parser.add_argument(
+        "--into", type=Path, metavar="FILE", help="write into the blocks of a page: docs/performance.md"
+    )
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--stacks", type=int, nargs="+", default=STACKS)
-    parser.add_argument("--seconds", type=float, default=2.0, help="time for each side of a comparison")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each side of a comparison")
     args = parser.parse_args()
     prepare_process(threads=1)
     print(f"torch {torch.__version__}, {platform.machine()}, 1 thread; medians; H = 100, B = 20, float32\n")
     rows = iteration_rows(args.lengths, args.stacks, args.seconds)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(rows, indent=1) + "\n")
-    print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=".3f"), "\n")
-    print(tabulate(comparisons(args.seconds), headers="keys", tablefmt="github", floatfmt=".2f"))
+    blocks = {
+        "bench: iterations": tabulate(
+            rows, headers="keys", tablefmt="github", floatfmt=("", "", "", ".3f", ".3f", ".2f", ".0%")
+        ),
+        "bench: comparisons": tabulate(comparisons(args.seconds), headers="keys", tablefmt="github", floatfmt=".2f"),
+    }
+    print("\n\n".join(blocks.values()))
     print(f"\nwritten: {args.out}")
+    if args.into is not None:
+        page = args.into.read_text(encoding="utf-8")
+        for name, text in blocks.items():
+            page = replaced(page, name, text)
+        write_atomically(args.into, page.encode())
+        print(f"written: {args.into}")
 
 
 if __name__ == "__main__":

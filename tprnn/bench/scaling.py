@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from tprnn.bench.calibrate import CONSTANTS, Point, error, measure, ratios, rounded, write_cpu
 from tprnn.bench.packing import packing_block
+from tprnn.bench.pages import replaced
 from tprnn.bench.papers import TPTT_GRADIENT, Job, jobs
 from tprnn.compose import compose
 from tprnn.engine.backlog import slab_size
@@ -158,17 +159,6 @@ def check_block(fitted: Sequence[Point], kept: Sequence[Point], machine: Machine
 
 def _names(points: Sequence[Point]) -> list[str]:
     return sorted({point.trainer for point in points})
-
-
-def replaced(page: str, name: str, text: str) -> str:
-    """`page` with what stands between its lines `<!-- NAME -->` and the next `<!-- end -->` replaced by `text`.
-
-    Raises ValueError where the page has no such lines.
-    """
-    lines = page.splitlines()
-    first = lines.index(f"<!-- {name} -->")
-    last = lines.index("<!-- end -->", first)
-    return "\n".join([*lines[: first + 1], "", text, "", *lines[last:]]) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
