@@ -22,8 +22,8 @@ from tprnn.tasks.base import Batch
 from tprnn.trainers.base import State, Trainer
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-# words; a draw of fewer costs as much; of more it leaves the cache, or takes memory that the states want
-_DRAWN_AT_ONCE = {"cpu": 2**17, "cuda": 2**24}
+_DRAWN_AT_ONCE = 2**17  # words; a draw of fewer costs as much, a draw of more leaves the cache
+_DRAWN_AT_ONCE_GPU = 2**24  # 128 MiB, and several times that on the way
 _CHUNK = 1000  # validation sequences that are judged before the next are looked at
 _ROWS = 100  # of them in one forward pass: more leave the cache
 
@@ -78,7 +78,9 @@ class Slab:
         self.loss_sum = torch.zeros(R, dtype=torch.float64, device=device)
         self._streams = {name: Stream(self.seeds, name, device) for name in ("train", "validation", "test")}
         self._drawn: deque[Batch] = deque()
-        self._step = self._iterate if torch.device(device).type == "cpu" else Captured(self._iterate)
+        on_gpu = torch.device(device).type == "cuda"
+        self._step = Captured(self._iterate) if on_gpu else self._iterate
+        self._at_once = _DRAWN_AT_ONCE_GPU if on_gpu else _DRAWN_AT_ONCE
 
     def select(self, keep: Sequence[int]) -> Slab:
         """The slab without the runs that are not in `keep`; the others go on unchanged."""
@@ -103,9 +105,9 @@ class Slab:
     def advance(self) -> None:
         """The next iteration of all runs."""
         if not self._drawn:
-            at_once = _DRAWN_AT_ONCE[torch.device(self.device).type]
             words = len(self.specs) * self.train.batch_size * self.task.words
-            self._drawn.extend(self.batches(self.positions, max(1, min(self.train.check_every, at_once // words))))
+            count = max(1, min(self.train.check_every, self._at_once // words))
+            self._drawn.extend(self.batches(self.positions, count))
         self._step(self._drawn.popleft())
 
     def _iterate(self, batch: Batch) -> None:
