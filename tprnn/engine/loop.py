@@ -223,11 +223,19 @@ class _Stack:
         for _, same in groupby(sorted(small, key=_group_remaining), key=_group_remaining):
             groups = list(same)
             if -(-sum(len(group.runs) for group in groups) // self.slab_size) < len(groups):
-                self.groups = [group for group in self.groups if group not in groups]
-                self.groups += Group.merge(groups).split(self.slab_size)
+                self._merge_all(groups)
         if self.work and (sizes := {len(group.slab.specs) for group in self.groups}) != self.sizes:
             self.sizes = sizes
             self.work.clear()
+
+    def _merge_all(self, groups: Sequence[Group]) -> None:
+        try:
+            merged = Group.merge(groups).split(self.slab_size)
+        except Exception:  # too large for the memory: they go on as they are
+            for group in groups:
+                group.alone = True
+        else:
+            self.groups = [group for group in self.groups if group not in groups] + merged
 
     def _fail(self, run: Run, error: Exception) -> Outcome:
         """Leave the traceback in the run's folder."""

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from tprnn.engine.backlog import Backlog, BacklogManager
+from tprnn.engine.backlog import Backlog, BacklogManager, processes
 from tprnn.engine.loop import Emit, work_through
 from tprnn.engine.runs import Outcome
 from tprnn.engine.signals import SignalFlag, Stop, ignore_signals
@@ -75,7 +75,7 @@ def train_in_workers(
     backlog: Backlog, execution: Execution, stop: SignalFlag, workers: int, emit: Emit
 ) -> list[Outcome]:
     """Train in worker processes that share a backlog."""
-    crew = _crew(workers, execution["threads"])
+    crew = _crew(processes(execution), execution["threads"])  # whose processes begin as they are needed
     shared = crew.manager.Backlog(backlog)  # type: ignore[attr-defined]
     crew.flag.clear()
     outcomes: list[Outcome] = []
