@@ -203,7 +203,7 @@ def test_bash_completes_with_the_installed_script() -> None:
         pytest.skip("needs bash and an installed tprnn")
     script = (
         'eval "$(tprnn -sc install=bash)"\n'
-        'COMP_LINE="tprnn train trainer=tptt_"; COMP_POINT=${#COMP_LINE}; COMP_WORDS=($COMP_LINE); COMP_CWORD=2\n'
+        'COMP_LINE="tprnn train trainer=tptt_h"; COMP_POINT=${#COMP_LINE}; COMP_WORDS=($COMP_LINE); COMP_CWORD=2\n'
         'complete -p tprnn >/dev/null && hydra_bash_completion && echo "${COMPREPLY[@]}"\n'
     )
     env = os.environ | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}

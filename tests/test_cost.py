@@ -71,7 +71,8 @@ def test_a_rule_that_declares_its_passes_computes_these(trainer: str) -> None:
         one.trainer.step(one.state, batch, 0)
     declared = rule.passes(spec.config)
     count = counted.flops / (2 * 2 * T * B * H * H)
-    assert count == pytest.approx(declared.dependent + declared.rows + declared.outer, abs=0.15)
+    of_weights = declared.square * H / (T * B)  # of H rows instead of T B
+    assert count == pytest.approx(declared.dependent + declared.rows + declared.outer + of_weights, abs=0.15)
 
 
 def test_validation_is_counted_as_the_engine_does_it() -> None:
@@ -108,6 +109,9 @@ def test_the_terms_of_an_iteration_by_hand() -> None:
     # 1 + 5 + 3.2 + 0.32 + 16 + 40 + 6
     assert cost.seconds(found, ROUND) == pytest.approx(71.52)
     assert terms(shape, R=1, cache=160.0)["memory"] == 0.0
+    # three products of weights [2, 2] x [2, 2]: 2 x 2^3 each, for each run
+    weights = replace(shape, passes=replace(shape.passes, square=3))
+    assert terms(weights, R=2, cache=160.0) == found | {"batched": 320.0 + 3 * 2 * 16.0}
 
 
 def test_a_stack_is_computed_slab_by_slab() -> None:

@@ -24,6 +24,8 @@ EVERYTHING = {
     "trainer.p_g": [0.5, 0.2],
     "trainer.omega": [0.0, 1.0],
     "trainer.clip_norm": [None, 1.0],
+    "trainer.scale": [0.1, 1.0],
+    "trainer.r": [1.0, 10.0],
     "trainer.freeze": [[], ["W_hh"]],
 }
 

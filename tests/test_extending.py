@@ -45,7 +45,7 @@ def tprnn(tree: Path, *arguments: str) -> str:
 
 
 def test_two_files_make_a_rule_that_is_listed_swept_and_reported(tree: Path) -> None:
-    assert "manhattan  Manhattan rule" in tprnn(tree, "list", "trainers")
+    assert re.search(r"^  manhattan +Manhattan rule", tprnn(tree, "list", "trainers"), re.MULTILINE)
     line = ["task=temporal_order", "trainer=manhattan,bptt", "task.T=10", "optimizer=sgd", "seed=0,1"]
     tprnn(tree, "train", "-m", *line, "train.max_iterations=2000", "train.validation_size=1000")
     results = [json.loads(path.read_text()) for path in tree.glob("outputs/runs/*-manhattan-*/result.json")]

@@ -24,6 +24,8 @@ PER_RUN: dict[str, list[Any]] = {
     "noise": [0.0, 0.1, 0.05],
     "p_g": [0.5, 0.2, 0.8],
     "omega": [0.0, 1.0, 2.0],
+    "scale": [0.1, 1.0, 0.01],
+    "r": [1.0, 10.0, 0.5],
     "clip_norm": [None, 0.1, 1.0],
     "freeze": [[], ["W_hh"], ["W_xh", "b_h"]],
     "rate_factors": [{}, {"W_hh": 0.1}, {"b_y": 0.0}],

@@ -48,6 +48,10 @@ class _Buffers:
         """sum_t h_t^T d_t."""
         torch.bmm(self.rows.transpose(1, 2), self.rows_out, out=self.gradient)
 
+    def of_weights(self) -> None:
+        """A product of weights with weights."""
+        torch.bmm(self.W, self.W, out=self.gradient)
+
 
 def floor(passes: Passes, R: int, T: int, B: int, H: int, dtype: torch.dtype) -> Kernel:
     """What a rule's `passes` say that an iteration of R runs cannot do without, on buffers of its own."""
@@ -60,6 +64,8 @@ def floor(passes: Passes, R: int, T: int, B: int, H: int, dtype: torch.dtype) ->
             x.all_rows()
         for _ in range(passes.outer):
             x.weight_gradient()
+        for _ in range(passes.square):
+            x.of_weights()
 
     return iterate
 

@@ -3,13 +3,13 @@
 For a slab of R runs with T steps, B sequences and H hidden units, E = R T B H numbers in one buffer, and a rule with
 d dependent passes, r products of all rows and o gradients of square matrices (`Trainer.passes`), one iteration takes
 
-    t = iteration + step T d + 2 E H d / dependent + 2 E H (r + o) / batched
+    t = iteration + step T d + 2 E H d / dependent + (2 E H (r + o) + 2 R H^3 w) / batched
         + E (d + r + o) (1 / elements + overflow(bytes) / memory) + R P / parameters               seconds
 
-with P numbers in a run's parameters. overflow = 1 - cache / bytes where the buffers of the slab (bytes) exceed the
-cache, else 0. One validation pass of V = 100 sequences is a forward pass: d = 1 with B = V, r = o = 0, and `validation`
-in the place of `iteration`. The constants of a machine stand in machines.yaml; docs/scaling.md holds the model to
-measured points.
+with P numbers in a run's parameters and w products of weights with weights. overflow = 1 - cache / bytes where the
+buffers of the slab (bytes) exceed the cache, else 0. One validation pass of V = 100 sequences is a forward pass: d = 1
+with B = V, r = o = 0, and `validation` in the place of `iteration`. The constants of a machine stand in machines.yaml;
+docs/scaling.md holds the model to measured points.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def terms(shape: Shape, R: int, cache: float) -> dict[str, float]:
         "iteration": 1.0,
         "step": shape.T * p.dependent,
         "dependent": 2.0 * E * shape.H * p.dependent,
-        "batched": 2.0 * E * shape.H * (p.rows + p.outer),
+        "batched": 2.0 * shape.H * (E * (p.rows + p.outer) + R * shape.H**2 * p.square),
         "elements": E * touched,
         "memory": E * touched * (1.0 - cache / held if held > cache else 0.0),
         "parameters": R * shape.parameters,

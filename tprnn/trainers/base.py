@@ -68,6 +68,8 @@ class Passes:
     """Products of all rows at once, [T B, H] x [H, H], each with an activation."""
     outer: int = 1
     """Gradients of square matrices, [T B, H]^T x [T B, H]."""
+    square: int = 0
+    """Products of weights with weights, [H, H] x [H, H], whatever T and B."""
     buffers: int = 3
     """Buffers [R, T, B, H] that live as long as a stack."""
 
@@ -78,6 +80,8 @@ class Trainer(ABC):
     Settings: ClassVar[type]
     extra: ClassVar[tuple[str, ...]] = ()
     """Names of parameters that the rule adds to the network's."""
+    fixed: ClassVar[tuple[str, ...]] = ()
+    """Which of them stay as they were drawn: they are saved with a run, and have no optimizer slots."""
     recurrent: ClassVar[tuple[str, ...]] = ()
     """Which of them are square matrices whose spectral radius is watched."""
 
@@ -111,7 +115,8 @@ class Trainer(ABC):
         """Parameters and slots before the first step."""
         params = self.model.init(self.seeds)
         params |= {name: self.start_one(name, shape) for name, shape in self.shapes().items() if name not in params}
-        return State(params, {name: self.optimizer.start(w) for name, w in params.items()})
+        learning = {name: w for name, w in params.items() if name not in self.fixed}
+        return State(params, {name: self.optimizer.start(w) for name, w in learning.items()})
 
     def start_one(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """The initial value of a parameter of the rule's own."""

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -61,9 +61,9 @@ class TPTTSettings(TrainerSettings):
 class TPTT(Trainer):
     """Targets instead of gradients for W_hh and b_h."""
 
-    Settings = TPTTSettings
+    Settings: ClassVar[type] = TPTTSettings
     extra = ("V_hh", "c_h")
-    recurrent = ("V_hh",)
+    recurrent: ClassVar[tuple[str, ...]] = ("V_hh",)
 
     def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)
@@ -97,11 +97,11 @@ class TPTT(Trainer):
         readout = model.readout(params, states)
         in_g, in_f = self.phase(position)
         if self.options.reading == "released":
-            self.update(state, self.inverse_gradients(params, states, position), "alpha_g", in_g)
+            self.inverse_step(state, states, readout.dh, position, in_g)
             delta = self.targets(params, states, readout.dh)
         else:
             delta = self.targets(params, states, readout.dh)
-            self.update(state, self.inverse_gradients(params, states, position), "alpha_g", in_g)
+            self.inverse_step(state, states, readout.dh, position, in_g)
         local = ("W_hh", "b_h") if self.options.wxh == "gradient" else ("W_hh", "b_h", "W_xh")
         gradients = self.local_gradients(states, delta, local)
         if self.options.wxh == "gradient":
@@ -119,15 +119,27 @@ class TPTT(Trainer):
         draw = uniform(self.phase_stream.words(positions, 1)[0, :, 0], torch.float64)
         return draw < self.p_g, draw >= self.p_g
 
-    def inverse_gradients(self, params: Tensors, states: States, position: int | Tensor) -> dict[str, Tensor]:
-        """Eq. 9: gradients of sum_t MSE(G(x_t, F(x_t, h_{t-1})), h_{t-1}) by V_hh, c_h."""
+    def inverse_step(
+        self, state: State, states: States, dh: Tensor, position: int | Tensor, active: Tensor | None
+    ) -> None:
+        """The G step; the noise is of the standard deviation `noise`."""
+        gradients = self.inverse_gradients(state.params, states, position, shaped(self.noise))
+        self.update(state, gradients, "alpha_g", active)
+
+    def inverse_gradients(
+        self, params: Tensors, states: States, position: int | Tensor, deviation: Tensor | float
+    ) -> dict[str, Tensor]:
+        """Eq. 9: gradients of sum_t MSE(G(x_t, F(x_t, h_{t-1})), h_{t-1}) by V_hh, c_h.
+
+        `deviation` of the noise on h_{t-1} broadcasts over [R, T, B, H].
+        """
         model, activation = self.model, self.model.activation
         h_tm1, h_t = states.h[:, :-1], states.h[:, 1:]
         R, T, B, H = h_t.shape
         if self.noisy:
             # section 3.1.2: h_{t-1} + epsilon both as input of F and as the value to give back
             epsilon = normals(self.noise_stream, position, (T, B, H), model.dtype)
-            h_tm1 = h_tm1 + shaped(self.noise) * epsilon
+            h_tm1 = h_tm1 + deviation * epsilon
             h_t = model.input_part(params, states.batch, params["b_h"], model.work.tensor("noisy", R, T, B, H))
             activation.apply_(rows(h_t).baddbmm_(rows(h_tm1), params["W_hh"]))
         gradients = {"V_hh": h_t.new_zeros(R, H, H), "c_h": h_t.new_zeros(R, H)}
