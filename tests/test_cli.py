@@ -55,7 +55,7 @@ def test_light_commands_import_neither_torch_nor_pandas_nor_hydra(argv: list[str
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for name in ("train", "depth", "evaluate", "reproduce", "report", "plot", "list"):
+    for name in ("train", "depth", "search", "evaluate", "reproduce", "report", "plot", "list"):
         assert f"\n  {name} " in shown
 
 
@@ -80,7 +80,7 @@ def test_an_override_in_the_place_of_the_command_points_to_train(capsys: pytest.
     assert "nearest: train" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["train", "depth", "reproduce"])
+@pytest.mark.parametrize("name", ["train", "depth", "search", "reproduce"])
 def test_force_and_quiet_anywhere_become_overrides(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     got: list[str] = []
     run_command(monkeypatch, lambda argv: got.extend(argv) or 0, name, "--force", "task=adding", "--quiet", "seed=1")
@@ -165,7 +165,7 @@ def test_list_refuses_an_unknown_kind(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("line", "present"),
     [
-        ("tprnn", {"train", "depth", "evaluate", "reproduce", "report", "plot", "list"}),
+        ("tprnn", {"train", "depth", "search", "evaluate", "reproduce", "report", "plot", "list"}),
         ("tprnn re", {"reproduce", "report"}),
         ("tprnn train ", {"task=", "trainer=", "seed=", "train."}),
         ("tprnn train trainer=", {"trainer=bptt", "trainer=tptt", "trainer=tptt_hx"}),
@@ -176,6 +176,7 @@ def test_list_refuses_an_unknown_kind(capsys: pytest.CaptureFixture[str]) -> Non
         ("tprnn train train.max_i", {"train.max_iterations="}),
         ("tprnn train task=adding --qu", {"--quiet"}),
         ("tprnn depth grid=", {"grid=none", "grid=wide", "grid=manchev2020"}),
+        ("tprnn search trainer=tptt_m", {"trainer=tptt_many"}),
         ("tprnn reproduce manchev2020/table1 bu", {"budget=smoke", "budget=laptop", "budget=paper"}),
         ("tprnn reproduce manch", {"manchev2020/table1"}),
         ("tprnn list tr", {"trainers"}),

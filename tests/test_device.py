@@ -27,6 +27,8 @@ EVERYTHING = {
     "trainer.scale": [0.1, 1.0],
     "trainer.r": [1.0, 10.0],
     "trainer.freeze": [[], ["W_hh"]],
+    "trainer.g_first": [0, 2],
+    "trainer.shrink": [1.0, 0.9],
 }
 
 
@@ -65,6 +67,8 @@ STRUCTURES: list[tuple[dict[str, Any], dict[str, str]]] = [
     *[({"model.activation": activation}, {"trainer": "tptt"}) for activation in ("sigmoid", "relu")],
     ({"trainer.phases": "random"}, {"trainer": "tptt"}),
     ({"trainer.targets": "absolute", "trainer.reading": "paper"}, {"trainer": "tptt"}),
+    ({"trainer.truncate": 3, "trainer.phases": "random"}, {"trainer": "tptt_many"}),
+    ({"trainer.targets": "absolute"}, {"trainer": "tptt_many"}),
 ]
 
 

@@ -9,6 +9,7 @@ import torch
 from conftest import MEMBERS, make_spec
 from torch import Tensor
 
+from tprnn.config import member_class
 from tprnn.core.streams import Stream
 from tprnn.errors import UserError
 from tprnn.tasks.base import Batch, Task
@@ -17,9 +18,8 @@ N = 20_000
 
 
 def sample(name: str, T: int, reading: str = "released", n: int = N, runs: int = 1) -> tuple[Task, Batch]:
-    spec = make_spec({"task.T": T, "task.reading": reading}, task=name)
-    from tprnn.config import member_class
-
+    asked: dict[str, Any] = {"task.T": T} if reading == "released" else {"task.T": T, "task.reading": reading}
+    spec = make_spec(asked, task=name)
     task = member_class("task", spec.config["task"]["rule"])(spec.settings("task"))
     words = Stream(range(runs), "test").words([0], n * task.words)[0].view(runs, n, task.words)
     return task, task.sample(words)
@@ -118,6 +118,96 @@ def test_adding_judges_by_its_reading() -> None:
     assert paper.right(y, targets)[0].tolist() == [True, True, False, False, False]  # error < 0.04
 
 
+# inputs and answers by hand: symbols as a, b, ...; blank _, recall mark *
+EXAMPLES = [
+    ("copy_memory", {"T": 3, "symbols": 3, "elements": 3}, [0, 2, 1], "acb__*___", "______acb"),
+    ("copy_memory", {"T": 1, "symbols": 3, "elements": 2}, [2, 2], "cc*__", "___cc"),
+    ("sequence_expansion", {"T": 6, "symbols": 3}, [0, 2, 1], "acb___", "aaccbb"),
+    ("sequence_expansion", {"T": 5, "symbols": 3}, [0, 2, 1], "acb__", "aaccb"),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "drawn", "given", "answer"), EXAMPLES)
+def test_symbols_come_back_as_in_the_examples(
+    name: str, settings: dict[str, int], drawn: list[int], given: str, answer: str
+) -> None:
+    spec = make_spec({f"task.{key}": value for key, value in settings.items()}, task=name)
+    task = member_class("task", name)(spec.settings("task"))
+    words = torch.tensor(drawn).view(1, 1, -1) * 2**32 // 3 + 1  # the words that become these symbols
+    batch = task.sample(words)
+    codes = dict(zip("abc_*", range(5), strict=True))
+    assert batch.inputs[0, :, 0].tolist() == [codes[c] for c in given]
+    assert batch.targets[0, :, 0].tolist() == [codes[c] for c in answer]
+
+
+@pytest.mark.parametrize("T", [1, 5, 25])
+def test_copy_memory_asks_for_ten_symbols_after_the_mark(T: int) -> None:
+    task, batch = sample("copy_memory", T, n=4000)
+    tokens, targets = batch.inputs[0], batch.targets[0]
+    assert tokens.shape[0] == targets.shape[0] == T + 20
+    assert (task.inputs, task.outputs) == (10, 9)
+    equally_likely(tokens[:10], 8)
+    for place in range(10):
+        equally_likely(tokens[place], 8)
+    assert (tokens[10 : T + 9] == 8).all()
+    assert (tokens[T + 9] == 9).all()  # the (T + 10)-th
+    assert (tokens[T + 10 :] == 8).all()
+    assert (targets[: T + 10] == 8).all()
+    assert torch.equal(targets[T + 10 :], tokens[:10])
+
+
+@pytest.mark.parametrize("T", [2, 7, 10])
+def test_sequence_expansion_asks_for_each_symbol_twice(T: int) -> None:
+    task, batch = sample("sequence_expansion", T, n=4000)
+    tokens, targets = batch.inputs[0], batch.targets[0]
+    half = (T + 1) // 2
+    assert tokens.shape[0] == targets.shape[0] == T
+    assert (task.inputs, task.outputs) == (5, 4)
+    for place in range(half):
+        equally_likely(tokens[place], 4)
+    assert (tokens[half:] == 4).all()
+    assert all(torch.equal(targets[t], tokens[t // 2]) for t in range(T))
+
+
+@pytest.mark.parametrize("name", ["copy_memory", "sequence_expansion"])
+def test_one_wrong_step_makes_a_sequence_wrong(name: str) -> None:
+    task, batch = sample(name, 10, n=5)
+    y = torch.nn.functional.one_hot(batch.targets, task.outputs).double()
+    y[0, 7, 2] = 0.0
+    y[0, 7, 2, (batch.targets[0, 7, 2] + 1) % task.outputs] = 1.0
+    assert task.right(y, batch.targets)[0].tolist() == [True, True, False, True, True]
+
+
+@pytest.mark.parametrize(("name", "T"), [("copy_memory", 5), ("sequence_expansion", 10), ("sequence_expansion", 7)])
+def test_the_baseline_is_the_loss_of_the_best_guess_without_memory(name: str, T: int) -> None:
+    """At each step the best distribution that knows the step and its input alone: shares counted over 20,000."""
+    task, batch = sample(name, T)
+    tokens, targets = batch.inputs[0], batch.targets[0]
+    loss = 0.0
+    for x, y in zip(tokens, targets, strict=True):
+        counts = torch.zeros(task.inputs, task.outputs, dtype=torch.float64)
+        counts.index_put_((x, y), torch.ones(N, dtype=torch.float64), accumulate=True)
+        shares = counts / counts.sum(1, keepdim=True)
+        loss -= (counts * shares.log()).nansum().item() / N
+    config = make_spec({"task.T": T}, task=name).config["task"]
+    # counted shares fit their own sample: too low by (classes - 1) per input / (2 N) a step, here below 3e-4
+    assert loss / len(tokens) == pytest.approx(task.baseline(config), abs=1e-3)
+
+
+def test_the_baselines_of_copy_memory_are_the_papers() -> None:
+    printed = {5: 0.8318, 10: 0.6931, 15: 0.5941, 20: 0.5199, 25: 0.4621}  # dai2021, table 1
+    task = member_class("task", "copy_memory")
+    for T, value in printed.items():
+        assert task.baseline(make_spec({"task.T": T}, task="copy_memory").config["task"]) == pytest.approx(
+            value, abs=5e-5
+        )
+
+
+def test_a_task_without_a_baseline_says_none() -> None:
+    config = make_spec({"task.T": 10}, task="adding").config["task"]
+    assert member_class("task", "adding").baseline(config) is None
+
+
 @pytest.mark.parametrize("name", MEMBERS["task"])
 def test_a_batch_is_the_same_however_it_is_drawn(name: str) -> None:
     spec = make_spec({"task.T": 20}, task=name)
@@ -135,8 +225,9 @@ def test_a_batch_is_the_same_however_it_is_drawn(name: str) -> None:
 
 @pytest.mark.parametrize("name", MEMBERS["task"])
 def test_too_short_sequences_are_refused_by_name(name: str) -> None:
-    with pytest.raises(UserError, match=rf"task\.T: {name} needs at least \d+ steps, got 2"):
-        make_spec({"task.T": 2}, task=name)
+    short = member_class("task", name).shortest - 1
+    with pytest.raises(UserError, match=rf"task\.T: {name} needs at least {short + 1} steps, got {short}"):
+        make_spec({"task.T": short}, task=name)
 
 
 @pytest.mark.parametrize("name", MEMBERS["task"])

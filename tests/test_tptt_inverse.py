@@ -56,7 +56,7 @@ def by_definition(slab: Slab, batch: Batch, r: int) -> dict[str, Tensor]:
     def inside(u: Tensor) -> Tensor:
         return u.clamp(low + s["tolerance"], 1.0 - s["tolerance"])
 
-    h_hat = {T: v[T] - s["alpha_i"] * S * pull[-1]}
+    h_hat = {T: v[T] - s["alpha_i"] * pull[-1]}
     for t in range(T, 1, -1):
         if s["difference"] == "exact":
             moved = inverse_of_a(arc(inside(h_hat[t])), t) - inverse_of_a(arc(inside(v[t])), t)
@@ -66,7 +66,7 @@ def by_definition(slab: Slab, batch: Batch, r: int) -> dict[str, Tensor]:
             moved = inverse_of_a((h_hat[t] - v[t]) / slope, t) - inverse_of_a(torch.zeros_like(v[t]), t)
         h_hat[t - 1] = v[t - 1] + moved
         if t - 1 > T - S:
-            h_hat[t - 1] = h_hat[t - 1] - s["alpha_i"] * S * pull[t - 1 - (T - S) - 1]
+            h_hat[t - 1] = h_hat[t - 1] - s["alpha_i"] * pull[t - 1 - (T - S) - 1]
         h_hat[t - 1] = torch.where(live[t - 2][:, None], h_hat[t - 1], v[t - 1])
     loss = torch.zeros((), dtype=x.dtype)
     for t in range(1, T + 1):

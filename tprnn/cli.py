@@ -19,6 +19,7 @@ from tprnn.errors import UserError, nearest
 COMMANDS = {
     "train": ("tprnn.train", "main", "one run; with -m a grid of runs, packed into stacks"),
     "depth": ("tprnn.protocols.depth", "main", "raise task.T step by step until no run solves it any more"),
+    "search": ("tprnn.protocols.search", "main", "look for learning rates: random, or by Optuna; resumable"),
     "evaluate": ("tprnn.protocols.evaluate", "main", "a trained network on other lengths"),
     "reproduce": ("tprnn.protocols.reproduce", "main", "the runs behind a published table; resumable"),
     "report": ("tprnn.report.cli", "report_main", "tables of runs, and ours beside published ones"),
@@ -27,7 +28,7 @@ COMMANDS = {
 }
 
 # Commands that take overrides, where these flags are short for one.
-OVERRIDE_COMMANDS = ("train", "depth", "reproduce")
+OVERRIDE_COMMANDS = ("train", "depth", "search", "reproduce")
 FLAGS = {"--force": "force=true", "--quiet": "quiet=true"}
 
 HELP = """usage: tprnn COMMAND [ARGUMENTS]
@@ -40,6 +41,7 @@ HELP = """usage: tprnn COMMAND [ARGUMENTS]
   tprnn train -m task=adding trainer=tptt,bptt seed=range(3)
   tprnn train -m task=adding trainer=tptt grid=manchev2020
   tprnn depth task=random_permutation trainer=tptt seed=0,1,2
+  tprnn search task=copy_memory trainer=tptt_many optimizer=adam
   tprnn reproduce manchev2020/table1 budget=laptop
   tprnn report --paper manchev2020/table1
 
@@ -109,7 +111,7 @@ def _shell_completion(arguments: Sequence[str]) -> int:
         words = line.split()[1:]
         if not words or line[-1].isspace():
             words.append("")
-        if words[0] not in ("train", "depth") or len(words) < 2 or words[-1].startswith("-"):
+        if words[0] not in ("train", "depth", "search") or len(words) < 2 or words[-1].startswith("-"):
             print(("\n" if shell == "fish" else " ").join(_choices(words)))
             return 0
         # Hydra's -m: a line in which task or trainer is still missing has completions too

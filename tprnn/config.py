@@ -41,17 +41,20 @@ def setting(
     high: float | None = None,
     above: float | None = None,
     per_run: bool = False,
+    searched: bool = False,
 ) -> Any:
     """A dataclass field without a default (its YAML is the default's one home) and with its checks.
 
-    `low <= value <= high`, `value > above`; `per_run` settings may differ between the runs of one stack.
+    `low <= value <= high`, `value > above`; `per_run` settings may differ between the runs of one stack; `tprnn search`
+    looks for those that are `searched`.
     """
-    return field(metadata={"choices": choices, "low": low, "high": high, "above": above, "per_run": per_run})
+    checks = {"choices": choices, "low": low, "high": high, "above": above}
+    return field(metadata=checks | {"per_run": per_run, "searched": searched})
 
 
 def rate() -> Any:
     """A learning rate: positive, finite, one per run of a stack."""
-    return setting(above=0.0, per_run=True)
+    return setting(above=0.0, per_run=True, searched=True)
 
 
 @dataclass(frozen=True)
@@ -290,6 +293,12 @@ class RunSpec:
         group = self.config[kind]
         schema = member_class(kind, group["rule"]).Settings
         return schema(**{entry.name: group[entry.name] for entry in dataclasses.fields(schema)})
+
+    @property
+    def rates(self) -> list[str]:
+        """Dotted keys of the trainer's learning rates."""
+        fields = dataclasses.fields(member_class("trainer", self.config["trainer"]["rule"]).Settings)
+        return [f"trainer.{entry.name}" for entry in fields if entry.metadata.get("searched")]
 
     @property
     def train(self) -> TrainSettings:

@@ -2,7 +2,8 @@
 
 A run folder holds ``config.yaml``, ``metrics.jsonl``, ``checkpoint.safetensors``, ``model.safetensors``,
 ``failure.txt`` and ``result.json``, which is written last. Every file but the metrics is written whole (see
-`tprnn.files`). Metrics are appended; a line counts only with its line break.
+`tprnn.files`). Metrics are appended; a line counts only with its line break. What a search has asked and was told is in
+a file of ``searches/``, which its sampler's own library writes.
 """
 
 from __future__ import annotations
@@ -232,6 +233,7 @@ class Store:
     def __init__(self, outputs: str | os.PathLike[str]) -> None:
         self.root = Path(outputs)
         self.runs = self.root / "runs"
+        self.searches = self.root / "searches"
         self._index: tuple[int, dict[str, str]] = (-1, {})
 
     def check_writable(self) -> None:
@@ -244,6 +246,27 @@ class Store:
         except OSError as error:
             advice = "choose another folder with outputs=DIR"
             raise UserError(f"outputs: cannot write to '{self.root}' ({error.strerror}); {advice}") from error
+
+    @contextlib.contextmanager
+    def study(self, name: str) -> Iterator[Path]:
+        """The file of the search `name`, there or not, kept from other processes for the length of the block.
+
+        Raises RunLocked, and UserError where it could not be written.
+        """
+        from filelock import FileLock, Timeout
+
+        path = self.searches / f"{name}.db"
+        with writing(path):
+            self.searches.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path.with_suffix(".lock"))
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise RunLocked(f"search {name}: another process works on it; wait for it or stop it") from None
+        try:
+            yield path
+        finally:
+            lock.release()
 
     def folder(self, spec: RunSpec) -> RunFolder:
         """The folder of the run `spec`, there or not: found by signature, else named by `spec.folder_name`.

@@ -94,16 +94,10 @@ def parse(argv: Sequence[str]) -> tuple[Climb, list[str]]:
 
 def shown_keys(specs: Sequence[RunSpec]) -> list[str]:
     """Dotted keys that tell the points apart, and the trainer's learning rates; seed and length left out."""
-    rates = [
-        f"trainer.{entry.name}"
-        for entry in dataclasses.fields(specs[0].settings("trainer"))
-        if entry.metadata.get("per_run") and entry.metadata.get("above") == 0.0
-    ]
     flat = [flatten(spec.config) for spec in specs]
     first = flat[0]
     differing = [key for key in first if any(other.get(key) != first[key] for other in flat)]
-    given = [key for key in rates if first[key] is not None]
-    return [key for key in first if key in {*given, *differing} - {"seed", "task.T"}]
+    return [key for key in first if key in {*specs[0].rates, *differing} - {"seed", "task.T"}]
 
 
 def describe(spec: RunSpec, keys: Sequence[str]) -> str:

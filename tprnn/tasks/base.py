@@ -116,6 +116,11 @@ class Task(ABC):
         if settings.get("T", cls.shortest) < cls.shortest:
             raise UserError(f"task.T: {settings['name']} needs at least {cls.shortest} steps, got {settings['T']}")
 
+    @classmethod
+    def baseline(cls, settings: Mapping[str, Any]) -> float | None:
+        """E of a learner that remembers nothing, the line to get below; None where a task has no such line."""
+        return None
+
     @abstractmethod
     def sample(self, words: Tensor) -> Batch:
         """One batch for each run from random words [R, B, words] (32 bits in int64)."""

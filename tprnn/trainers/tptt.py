@@ -178,7 +178,7 @@ class TPTT(Trainer):
         V_hh, _, product = one_step(params["V_hh"])
         pair = pair_like(delta_t[0])
         u, displacement = pair[1], activation.displacement
-        merged = len(e) > 1 or bool(states.valid)
+        merged = self.merged(states, e)
         for first, last in reversed(chunks(T - 1, states.h)):
             later = slice(first + 1, last + 1)
             # a of G(x_{t+1}, h_{t+1})
@@ -215,6 +215,10 @@ class TPTT(Trainer):
                 torch.sub(h_hat, h_t, out=delta_t[t])
                 if self.pull(states, delta_t[t], e, t):
                     h_hat = h_t + delta_t[t]
+
+    def merged(self, states: States, e: Sequence[Tensor]) -> bool:
+        """Whether `pull` has anything to do at steps before the last."""
+        return len(e) > 1 or bool(states.valid)
 
     def pull(self, states: States, delta: Tensor, e: Sequence[Tensor], t: int) -> bool:
         """Add what step t + 1's own output asks for; no target before a sequence. Whether delta changed."""

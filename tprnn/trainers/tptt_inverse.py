@@ -13,8 +13,9 @@ Targets are carried as displacements delta_t = h_hat_t - h_t, in which inputs an
     delta_{t-1} = (sigma^{-1}(h_t + delta_t) - sigma^{-1}(h_t)) V              `difference: exact`
 
 Values outside the range of sigma have no inverse: as in their program, h_t and h_hat_t are first moved to at least
-`tolerance` from either end (so sigma' too has a smallest value). Outputs at several steps each add their own pull
--alpha_i dE_t/dh_t to delta_t, as in `tptt`. Parameters of the recurrence follow the sum (not the mean) of
+`tolerance` from either end (so sigma' too has a smallest value). Their objective is one for a whole sequence: where
+outputs stand at several steps, each adds -alpha_i dE/dh_t to delta_t, E the mean over steps (in `tptt`: each step's own
+loss E_t). Parameters of the recurrence follow the sum (not the mean) of
 
     -alpha_f grad 1/2 sum_t |F(x_t, h_{t-1}) - h_hat_t|^2, h_hat fixed
 
@@ -121,7 +122,7 @@ class TPTTInverse(Trainer):
         model, inverse, h = self.model, self.inverse, states.h[:, 1:]
         T, S = h.shape[1], dh.shape[1]
         delta, delta_t = model.work.steps("displacement", *h.shape)
-        e = step_slices(dh * -(shaped(self.number("alpha_i")) * S))  # of each E_t; E is their mean
+        e = step_slices(dh * -shaped(self.number("alpha_i")))
         inner = inverse.inside(h, self.options.tolerance)
         V, _, product = one_step(self.inverse_weights(params["W_hh"]))
         linearised = self.options.difference == "linearised"

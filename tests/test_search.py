@@ -1,0 +1,415 @@
+"""Searches for learning rates, with a trainer that knows which rates are good, and one real one."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_spec
+from optuna.storages import InMemoryStorage
+
+from tprnn.compose import compose
+from tprnn.config import RunSpec
+from tprnn.engine.signals import Interrupted
+from tprnn.errors import DamagedFile, RunLocked, UserError
+from tprnn.protocols import samplers, search
+from tprnn.protocols.many import Outcome
+from tprnn.protocols.samplers import AtRandom, Space, Trial
+from tprnn.store import Store
+
+RUN = ["task=copy_memory", "trainer=tptt_many", "optimizer=adam"]
+BPTT = ["task=copy_memory", "trainer=bptt"]
+RATES = ("alpha_i", "alpha_f", "alpha_g")
+Judge = Callable[[RunSpec], dict[str, Any]]
+
+
+class Trainer:
+    """Stands for `run_all`: finishes runs by a rule, writes their folders, skips finished ones, notes its calls."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.calls: list[list[RunSpec]] = []
+        self.trained: list[RunSpec] = []
+        self.interrupt_after: int | None = None
+        """Runs."""
+
+    def __call__(self, specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcome]:
+        self.calls.append(list(specs))
+        return [self._train(spec) for spec in specs]
+
+    def _train(self, spec: RunSpec) -> Outcome:
+        folder = Store(spec.execution["outputs"]).folder(spec)
+        if result := folder.finished():
+            return Outcome(spec, result["status"], result, skipped=True)
+        if len(self.trained) == self.interrupt_after:
+            raise Interrupted(2)
+        self.trained.append(spec)
+        result = {"status": "not_solved", "iterations": 100, "best_accuracy": 0.0} | self.judge(spec)
+        folder.open(spec)
+        folder.write_result(result)
+        return Outcome(spec, result["status"], result)
+
+
+def far(spec: RunSpec) -> dict[str, Any]:
+    """A loss with its least at 1e-2 for every rate; no accuracy."""
+    rates = [spec.config["trainer"].get(name) for name in (*RATES, "alpha")]
+    return {"best_validation_loss": sum((math.log10(rate) + 2) ** 2 for rate in rates if rate)}
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trainer]:
+    def install(judge: Judge = far) -> Trainer:
+        trainer = Trainer(judge)
+        monkeypatch.setattr(search, "run_all", trainer)
+        return trainer
+
+    return install
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> str:
+    return f"outputs={tmp_path}/outputs"
+
+
+@pytest.fixture(autouse=True)
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies in memory, which are as good for most tests and take no time; marked otherwise, in their files."""
+    kept: defaultdict[Path, InMemoryStorage] = defaultdict(InMemoryStorage)
+    if not request.node.get_closest_marker("usefixtures"):
+        monkeypatch.setattr(samplers, "opened", lambda path: nullcontext(kept[path]))
+
+
+@pytest.fixture
+def files() -> None:
+    """For `usefixtures`: studies are files."""
+
+
+Install = Callable[..., Trainer]
+
+
+def tried(trainer: Trainer) -> list[tuple[float, ...]]:
+    """The rates of all runs trained, in their order."""
+    return [tuple(spec.config["trainer"][name] for name in RATES) for spec in trainer.trained]
+
+
+# ---- what is looked for
+
+
+def test_the_space_is_every_rate_by_its_mark() -> None:
+    assert make_spec(trainer="bptt").rates == ["trainer.alpha"]  # and not clip_norm, which is positive and per run too
+    assert make_spec(trainer="tptt_many").rates == [f"trainer.{name}" for name in RATES]
+
+
+def test_a_given_rate_is_held(train: Install, outputs: str) -> None:
+    trainer = train()
+    search.main([*RUN, outputs, "trainer.alpha_g=0.003", "search.trials=4", "search.sampler=random"])
+    assert {spec.config["trainer"]["alpha_g"] for spec in trainer.trained} == {0.003}
+    assert len({spec.config["trainer"]["alpha_f"] for spec in trainer.trained}) == 4
+
+
+def test_random_points_are_log_uniform_with_three_digits() -> None:
+    sampler = AtRandom(Space(["a", "b"], 1e-5, 1.0), seed=0)
+    drawn = [sampler.ask().values for _ in range(400)]
+    for key in ("a", "b"):
+        values = [point[key] for point in drawn]
+        assert all(1e-5 <= value <= 1.0 and value == float(f"{value:.3g}") for value in values)
+        share = sum(value < 10**-2.5 for value in values) / 400  # the middle of the exponents
+        assert abs(share - 0.5) < 4 * (0.25 / 400) ** 0.5
+    correlation = sum((math.log10(p["a"]) + 2.5) * (math.log10(p["b"]) + 2.5) for p in drawn) / 400 / (25 / 12)
+    assert abs(correlation) < 4 / 400**0.5
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_same_seed_and_batch_size_give_the_same_trials(train: Install, tmp_path: Path, sampler: str) -> None:
+    found = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        trainer = train()
+        words = [f"outputs={tmp_path / name}", f"seed={seed}", f"search.sampler={sampler}"]
+        search.main([*RUN, *words, "search.trials=14", "search.batch=6"])
+        found.append(tried(trainer))
+    assert found[0] == found[1]
+    assert not set(found[0]) & set(found[2])
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_batch_is_trained_in_one_call(train: Install, outputs: str, sampler: str) -> None:
+    trainer = train()
+    search.main([*BPTT, outputs, "search.trials=10", "search.batch=4", f"search.sampler={sampler}"])
+    assert [len(call) for call in trainer.calls] == [4, 4, 2]
+    assert len({call[0].stack_key for call in trainer.calls}) == 1
+
+
+def test_the_estimator_looks_closer_to_the_best(train: Install, outputs: str) -> None:
+    trainer = train()
+    search.main([*RUN, outputs, "search.trials=40"])
+    losses = [far(spec)["best_validation_loss"] for spec in trainer.trained]
+    assert sorted(losses[30:])[5] < 0.5 * sorted(losses[:10])[5]
+
+
+# ---- what is best
+
+
+def outcome_of(accuracy: float | None, loss: float, status: str = "not_solved") -> Outcome:
+    result = {"status": status, "best_accuracy": accuracy, "best_validation_loss": loss}
+    return Outcome(make_spec({"train.validation_size": 1000}), status, result)
+
+
+def test_accuracy_decides_and_equals_are_told_apart_by_loss() -> None:
+    better_first = [
+        outcome_of(1.0, 5.0, "solved"),
+        outcome_of(0.999, 0.0),  # one mistake in the thousand outweighs any loss
+        outcome_of(0.5, 0.1),
+        outcome_of(0.5, 0.2),
+        outcome_of(0.0, 3.0),
+        outcome_of(0.0, math.inf, "diverged"),
+    ]
+    scores = [search.score(outcome) for outcome in better_first]
+    assert scores == sorted(set(scores), reverse=True)
+    assert search.score(outcome_of(0.0, math.nan)) == search.score(better_first[-1])
+    assert search.score(outcome_of(None, 0.0, "failed")) is None
+
+
+def test_ranks_are_by_score_then_by_number() -> None:
+    outcomes = [outcome_of(0.5, 0.2), outcome_of(None, 0.0, "failed"), outcome_of(0.5, 0.1), outcome_of(0.5, 0.2)]
+    found = search.ranked([search.Tried(Trial(i, {}), outcome) for i, outcome in enumerate(outcomes)])
+    assert [one.trial.number for one in found] == [2, 0, 3, 1]
+
+
+def test_the_last_line_holds_the_best_rates_as_overrides(
+    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = train()
+    assert search.main([*RUN, outputs, "search.trials=12", "search.sampler=random"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    best = min(trainer.trained, key=lambda spec: far(spec)["best_validation_loss"])
+    pasted = compose([*RUN, outputs, *lines[-1].split()])
+    assert pasted.signature == best.signature
+    assert lines[-3] == "12 of 12 trials, the best 10 shown"
+    rows = [[part.strip() for part in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    assert len(rows) == 11
+    assert rows[1][-1] == best.folder_name
+
+
+def test_the_best_setting_is_tried_with_further_seeds(
+    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = train()
+    search.main([*RUN, outputs, "seed=4", "search.trials=5", "search.seeds=3", "search.sampler=random"])
+    last = trainer.calls[-1]
+    assert [spec.config["seed"] for spec in last] == [5, 6, 7]
+    best = min(trainer.trained[:5], key=lambda spec: far(spec)["best_validation_loss"])
+    assert {spec.family for spec in last} == {best.family}
+    assert all(spec.folder_name in capsys.readouterr().out for spec in last[:1])
+
+
+def test_a_search_of_each_length(train: Install, outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = train()
+    search.main([*BPTT, outputs, "task.T=5,10", "search.trials=3", "search.sampler=random"])
+    assert [{spec.config["task"]["T"] for spec in call} for call in trainer.calls] == [{5}, {10}]
+    shown = capsys.readouterr().out
+    assert "search of copy_memory T=5 with bptt" in shown
+    assert "search of copy_memory T=10 with bptt" in shown
+
+
+def test_failed_trials_make_the_exit_code_one_and_are_never_the_best(
+    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(lambda spec: {"status": "failed", "best_accuracy": 1.0} if spec.config["trainer"]["alpha"] > 1e-3 else {})
+    assert search.main([*BPTT, outputs, "search.trials=8", "search.batch=3"]) == 1
+    best = capsys.readouterr().out.splitlines()[-1]
+    assert float(best.removeprefix("trainer.alpha=")) <= 1e-3
+    train(lambda spec: {"status": "failed"})
+    assert search.main([*BPTT, outputs, "seed=1", "search.trials=3"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "best: none, every trial failed"
+
+
+# ---- broken off and taken up
+
+
+WORDS = ["search.trials=17", "search.batch=6"]
+
+
+def whole(train: Install, tmp_path: Path) -> list[tuple[float, ...]]:
+    """The trials of a search that nothing breaks off."""
+    trainer = train()
+    search.main([*RUN, f"outputs={tmp_path / 'whole'}", *WORDS])
+    return tried(trainer)
+
+
+@pytest.mark.parametrize("after", [0, 3, 6, 9])
+def test_a_search_broken_off_while_it_trains_goes_on_to_the_same_trials(
+    train: Install, tmp_path: Path, outputs: str, after: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = whole(train, tmp_path)
+    first = train()
+    first.interrupt_after = after
+    with pytest.raises(Interrupted):
+        search.main([*RUN, outputs, *WORDS])
+    second = train()
+    search.main([*RUN, outputs, *WORDS])
+    assert tried(first) + tried(second) == expected  # nothing twice
+
+
+def test_a_search_broken_off_while_it_asks_fills_up_its_batch(
+    train: Install, tmp_path: Path, outputs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = whole(train, tmp_path)
+    ask = samplers.TPE.ask
+
+    def breaks(self: samplers.TPE) -> Trial:
+        if len(self.study.trials) == 9:
+            raise Interrupted(15)
+        return ask(self)
+
+    first = train()
+    with monkeypatch.context() as patch:
+        patch.setattr(samplers.TPE, "ask", breaks)
+        with pytest.raises(Interrupted):
+            search.main([*RUN, outputs, *WORDS])
+    assert len(first.trained) == 6
+    second = train()
+    search.main([*RUN, outputs, *WORDS])
+    assert tried(first) + tried(second) == expected
+
+
+def test_a_search_that_is_done_trains_nothing_and_a_longer_one_goes_on(
+    train: Install, tmp_path: Path, outputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = whole(train, tmp_path)
+    first = train()
+    search.main([*RUN, outputs, "search.trials=12", "search.batch=6"])
+    told = capsys.readouterr().out.splitlines()[-1]
+    again = train()
+    search.main([*RUN, outputs, "search.trials=12", "search.batch=6"])
+    assert not again.trained
+    assert capsys.readouterr().out.splitlines()[-1] == told
+    longer = train()
+    search.main([*RUN, outputs, *WORDS])
+    assert tried(first) + tried(longer) == expected
+
+
+@pytest.mark.usefixtures("files")
+def test_a_trial_that_was_asked_for_by_half_has_failed(tmp_path: Path) -> None:
+    space = Space(["trainer.alpha_f", "trainer.alpha_i"], 1e-5, 1.0)
+    with samplers.tpe(tmp_path / "a.db", space, 0) as sampler:
+        kept = sampler.ask()
+        half = sampler.study.ask({"trainer.alpha_f": sampler.space["trainer.alpha_f"]})
+    with samplers.tpe(tmp_path / "a.db", space, 0) as sampler:
+        assert sampler.before() == [kept]
+        assert sampler.waiting(kept)
+        assert sampler.study.trials[half.number].state.name == "FAIL"
+
+
+def test_an_interrupted_search_shows_how_far_it_came(
+    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train().interrupt_after = 13
+    with pytest.raises(Interrupted):
+        search.main([*RUN, outputs, "search.trials=20"])
+    assert "10 of 20 trials" in capsys.readouterr().out
+
+
+def test_a_study_is_named_by_what_is_held_and_by_its_space() -> None:
+    spec = make_spec(trainer="tptt_many", task="copy_memory")
+    space = Space(spec.rates, 1e-5, 1.0)
+    name = search.study_name(spec, space)
+    assert name.startswith("copy_memory-T10-tptt_many-s0-")
+    assert search.study_name(spec.replace({"trainer.alpha_f": 0.5, "workers": 3}), space) == name
+    others = [
+        search.study_name(spec.replace({"seed": 1}), space),
+        search.study_name(spec.replace({"trainer.shrink": 0.9}), space),
+        search.study_name(spec, replace(space, high=0.5)),
+        search.study_name(spec, replace(space, keys=space.keys[:2])),
+        search.study_name(spec.replace({"trainer.alpha_g": 0.5}), replace(space, keys=space.keys[:2])),
+    ]
+    assert len({name[-10:], *(other[-10:] for other in others)}) == 6
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["search.trails=10"], "unknown key 'search.trails'; nearest: search.trials"),
+        (["search.sampler=tree"], "search.sampler: 'tree' is not a choice; nearest: tpe"),
+        (["search.trials=0"], "search.trials: expected a whole number from 1 on, got '0'"),
+        (["search.seeds=-1"], "search.seeds: expected a whole number from 0 on"),
+        (["search.low=x"], "search.low: expected a finite number above 0, got 'x'"),
+        (["search.low=0.1", "search.high=0.01"], "search.high: expected more than search.low = 0.1, got 0.01"),
+        (["trainer.alpha=0.1"], r"no learning rate of trainer=bptt is left to look for; all of them \(trainer.alpha\)"),
+        (["grid=manchev2020"], "points differ in nothing but rates that are looked for"),
+        (["task.delay=3"], r"unknown key 'task\.delay'"),
+    ],
+)
+def test_bad_searches_are_refused_before_anything_is_trained(
+    train: Install, outputs: str, words: list[str], says: str
+) -> None:
+    trainer = train()
+    with pytest.raises(UserError, match=says):
+        search.main([*BPTT, outputs, *words])
+    assert not trainer.calls
+    assert not Path(outputs.removeprefix("outputs=")).exists()
+
+
+def test_without_optuna_a_search_is_random_or_refused(
+    train: Install, outputs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = train()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "optuna" else find(name, *rest)
+    )
+    with pytest.raises(UserError, match=r"needs optuna: pip install 'tprnn\[search\]', or give search.sampler=random"):
+        search.main([*BPTT, outputs])
+    assert not trainer.calls
+    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    assert search.main([*BPTT, outputs, "search.sampler=random", "search.trials=3"]) == 0
+
+
+@pytest.mark.usefixtures("files")
+def test_a_damaged_study_is_named_and_left_untouched(train: Install, outputs: str) -> None:
+    train()
+    search.main([*BPTT, outputs, "search.trials=2"])
+    (path,) = Path(outputs.removeprefix("outputs=")).glob("searches/*.db")
+    path.write_bytes(b"no study of anybody's" * 100)
+    with pytest.raises(DamagedFile, match=rf"{path.name}: cannot be used as a study"):
+        search.main([*BPTT, outputs, "search.trials=2"])
+    assert path.read_bytes() == b"no study of anybody's" * 100
+
+
+def test_two_processes_do_not_work_on_one_study(train: Install, outputs: str) -> None:
+    train()
+    spec = compose([*BPTT, outputs])
+    name = search.study_name(spec, Space(spec.rates, 1e-5, 1.0))
+    with Store(spec.execution["outputs"]).study(name), pytest.raises(RunLocked, match="another process works on it"):
+        search.main([*BPTT, outputs])
+
+
+def test_a_run_that_another_process_holds_ends_the_search(outputs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "run_all", lambda specs: [Outcome(spec, "locked", error="held") for spec in specs])
+    with pytest.raises(UserError, match="search: held"):
+        search.main([*BPTT, outputs, "search.trials=2"])
+
+
+# ---- for real
+
+
+@pytest.mark.usefixtures("files")
+def test_a_real_search_finds_rates_that_learn(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["model.H=20", "train.max_iterations=300", "train.validation_size=200", "train.full_check_every=1"]
+    words = ["task=temporal_order", "trainer=bptt", "optimizer=adam", outputs, "quiet=true", "workers=1", *small]
+    assert search.main([*words, "search.trials=6", "search.batch=3", "search.seeds=1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    best = Store(outputs.removeprefix("outputs=")).folder(compose([*words, lines[-1]])).result()
+    assert best is not None
+    assert best["best_accuracy"] > 0.9  # guessing: 25 %
+    assert search.main([*words, "search.trials=6", "search.batch=3", "search.seeds=1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == lines[-1]
