@@ -18,7 +18,7 @@ from tprnn.core.products import lookup_gradient
 from tprnn.engine.slab import Slab
 from tprnn.tasks.base import Batch
 
-SMALL = {"model.H": 8, "train.batch_size": 5, "task.T": 20, "device": "meta"}
+SMALL = {"model.H": 8, "train.batch_size": 5, "task.T": 10, "device": "meta"}
 EVERYTHING = {
     "trainer.noise": [0.0, 0.1],
     "trainer.p_g": [0.5, 0.2],
@@ -26,9 +26,13 @@ EVERYTHING = {
     "trainer.clip_norm": [None, 1.0],
     "trainer.scale": [0.1, 1.0],
     "trainer.r": [1.0, 10.0],
-    "trainer.freeze": [[], ["W_hh"]],
     "trainer.g_first": [0, 2],
     "trainer.shrink": [1.0, 0.9],
+    "trainer.gamma": [0.1, 10.0],
+    "trainer.c_0": [0.0, 1.0],
+    "trainer.c_1": [0.0, 1.0],
+    "trainer.freeze": [[], ["W_hh"]],
+    "trainer.K": [2, 2],  # the same for all, and enough to see all of an inner loop
 }
 
 
@@ -69,6 +73,12 @@ STRUCTURES: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"trainer.targets": "absolute", "trainer.reading": "paper"}, {"trainer": "tptt"}),
     ({"trainer.truncate": 3, "trainer.phases": "random"}, {"trainer": "tptt_many"}),
     ({"trainer.targets": "absolute"}, {"trainer": "tptt_many"}),
+    ({"trainer.force": True, "trainer.targets": "absolute", "trainer.loss": "log_penalty"}, {"trainer": "lra"}),
+    (
+        {"trainer.gradient": "through_time", "trainer.inner": "literal", "trainer.omega_on": "released"},
+        {"trainer": "lra", "task": "adding"},
+    ),
+    ({"model.activation": "relu", "trainer.last": "printed"}, {"trainer": "lra"}),
 ]
 
 

@@ -137,6 +137,16 @@ def test_a_looser_criterion_is_met_at_any_check(tmp_path: Path) -> None:
     assert 0.95 < outcome.result["accuracy"] < 1.0
 
 
+def test_without_a_criterion_a_run_without_mistakes_goes_on() -> None:
+    right = replace(GOING, mistakes=0, validated=10_000)
+    assert stop_reason(right, Progress(), replace(TRAIN, success_error=None)) is None
+
+
+def test_without_a_criterion_every_check_uses_the_full_set(tmp_path: Path) -> None:
+    (outcome,) = run_all([quick(tmp_path, {"train.success_error": None})])
+    assert (outcome.status, {row["validated"] for row in metrics(outcome)}) == ("not_solved", {2000})
+
+
 def test_the_full_set_is_used_every_nth_check(tmp_path: Path) -> None:
     (outcome,) = run_all([quick(tmp_path, {"train.full_check_every": 3, "train.max_iterations": 140})])
     assert [row["validated"] for row in metrics(outcome)] == [1000, 1000, 2000, 1000, 1000, 2000, 2000]

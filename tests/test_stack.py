@@ -24,14 +24,18 @@ PER_RUN: dict[str, list[Any]] = {
     "alpha_g": [0.01, 0.001, 0.1],
     "noise": [0.0, 0.1, 0.05],
     "p_g": [0.5, 0.2, 0.8],
-    "omega": [0.0, 1.0, 2.0],
     "scale": [0.1, 1.0, 0.01],
     "r": [1.0, 10.0, 0.5],
     "clip_norm": [None, 0.1, 1.0],
     "g_first": [0, 2, 5],
     "shrink": [1.0, 0.9, 0.5],
+    "omega": [0.0, 0.1, 0.2],
+    "gamma": [1.0, 0.1, 2.0],
+    "c_0": [0.1, 0.0, 1.0],
+    "c_1": [0.0, 0.01, 1.0],
     "freeze": [[], ["W_hh"], ["W_xh", "b_h"]],
     "rate_factors": [{}, {"W_hh": 0.1}, {"b_y": 0.0}],
+    "K": [3, 3, 3],  # the same for all, and enough to see all of an inner loop
 }
 
 
@@ -60,6 +64,10 @@ STRUCTURES: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("tptt_hx", {"model.activation": "relu", "model.init": "gaussian"}, {}),
     ("tptt_many", {"trainer.truncate": 3, "trainer.phases": "random"}, {"task": "copy_memory"}),
     ("tptt_many", {"trainer.targets": "absolute"}, {"task": "copy_memory", "optimizer": "adam"}),
+    ("lra", {"trainer.inner": "literal", "trainer.loss": "log_penalty"}, {}),
+    ("lra", {"trainer.K": 1, "trainer.force": True}, {}),  # K steps of one length meet at a signal of mere rounding
+    ("lra", {"trainer.inner": "literal", "trainer.gradient": "through_time", "trainer.omega_on": "released"}, {}),
+    ("lra", {"trainer.targets": "absolute", "model.activation": "sigmoid"}, {}),
 ]
 
 
@@ -84,6 +92,8 @@ def test_runs_that_differ_in_seed_alone_have_the_same_bits_stacked_and_solo(
     numbers = SMALL | {"dtype": dtype, "model.H": 100}
     if trainer == "tptt_hx":
         numbers |= {"trainer.alpha_f": 0.01}  # so that none of these runs leaves the range: nan equals nothing
+    if "K" in make_spec(trainer=trainer).config["trainer"]:
+        numbers |= {"trainer.K": PER_RUN["K"][0]}
     runs = [make_spec(numbers | {"seed": seed}, trainer=trainer, task=task) for seed in range(4)]
     together = train(Slab(runs), 10)  # other bits show at once
     for r, spec in enumerate(runs):

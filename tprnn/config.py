@@ -67,7 +67,7 @@ class TrainSettings:
     validation_size: int = setting(low=1)
     validation: str = setting(choices=("fresh", "fixed"))
     full_check_every: int = setting(low=1)
-    success_error: float = setting(above=0.0, high=1.0)
+    success_error: float | None = setting(above=0.0, high=1.0)
     patience: int | None = setting(low=1)
     spectral_radius_limit: float | None = setting(above=0.0)
     max_seconds: float | None = setting(above=0.0)

@@ -146,7 +146,7 @@ class RunFolder:
         result = load_json(path, data)
         if result.get("status") not in STATUSES:
             raise damaged(path, f"status is {result.get('status')!r}; expected one of {', '.join(STATUSES)}")
-        for key in ("iterations", "accuracy", "best_accuracy", "loss", "seconds"):
+        for key in ("iterations", "accuracy", "best_accuracy", "best_validation_loss", "loss", "seconds"):
             value = result.get(key)
             if isinstance(value, bool) or not (value is None or isinstance(value, (int, float))):
                 raise damaged(path, f"{key} is {value!r}; expected a number")

@@ -75,7 +75,8 @@ def stop_reason(check: Check, progress: Progress, train: TrainSettings) -> str |
     """Why a run ends at this check, or None: the stopping rules, in order of precedence."""
     if not check.finite:
         return "not_finite"
-    if check.validated == train.validation_size and check.error < train.success_error:
+    whole = check.validated == train.validation_size
+    if train.success_error is not None and whole and check.error < train.success_error:
         return "solved"
     if train.spectral_radius_limit is not None and check.radius > train.spectral_radius_limit:
         return "spectral_radius"

@@ -135,7 +135,7 @@ class Slab:
         chunks = -(-size // _CHUNK)
         fresh = self.train.validation == "fresh"
         start = torch.tensor([check * chunks if fresh else 0 for check in checks], device=self.device)
-        few = self.train.success_error * size
+        few = (self.train.success_error or 1.0) * size  # without a criterion no number of mistakes is too many
         enough = [0.0 if whole is None else float(size + 1) if whole else few for whole in full]
         limit = torch.tensor(enough, dtype=torch.float64, device=self.device)
         mistakes, seen = torch.zeros(2, len(self.specs), dtype=torch.int64, device=self.device)

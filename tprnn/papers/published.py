@@ -52,12 +52,25 @@ class Table:
         """`<paper>/<table>`, as commands take it."""
         return f"{self.paper}/{self.id}"
 
-    def find(self, *, task: str, trainer: str, selection: str | None = None, T: int | None = None) -> Cell | None:
-        """The cell of a task, a trainer, a way of selection and (where given) a length; None where none is printed."""
+    def find(
+        self,
+        *,
+        task: str,
+        trainer: str,
+        selection: str | None = None,
+        T: int | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> Cell | None:
+        """The one cell of a task, a trainer, a way of selection, a length (where given) and further fields (`where`).
+
+        None where none is printed, or several are.
+        """
         found = [
             cell
             for cell in self.cells
-            if (cell.task, cell.trainer, cell.selection) == (task, trainer, selection) and T in (None, cell.T)
+            if (cell.task, cell.trainer, cell.selection) == (task, trainer, selection)
+            and T in (None, cell.T)
+            and all(cell.fields.get(key) == value for key, value in (where or {}).items())
         ]
         return found[0] if len(found) == 1 else None
 

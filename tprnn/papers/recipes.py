@@ -1,15 +1,15 @@
 """Recipes: which runs answer each cell of a table (conf/paper/<paper>/<table>.yaml).
 
 A recipe is a grid of cells, one per row (a task, sometimes at a fixed length) and column (a trainer with
-its parameters). A cell with a published counterpart *answers* it; one without is a control.
+its parameters or a grid over them). A cell with a published counterpart *answers* it; one without is a control.
+docs/extending.md describes the file.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import yaml
@@ -17,9 +17,10 @@ import yaml
 from tprnn.config import RunSpec
 from tprnn.errors import UserError, nearest
 from tprnn.listing import conf_folder
-from tprnn.papers import published
+from tprnn.papers import grids, published
 
-METRICS = ("t_max", "iterations_to_solve")
+# as tables.yaml names them
+METRICS = ("t_max", "iterations_to_solve", "accuracy_pct", "loss")
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,15 @@ class Column:
 
     key: str
     label: str
+    metric: str
     overrides: tuple[str, ...]
     answers: str | None
-    parameters: Mapping[str, Any]
-    # budget -> grid whose fastest point the cell reports
-    grid: Mapping[str, str]
+    # further fields of the published cells, e.g. {K: 10}
+    where: Mapping[str, Any]
+    # None: the grid alone says which runs there are
+    parameters: Mapping[str, Any] | None
+    # budget -> grid whose best point the cell reports: the name of one, or its axes
+    grid: Mapping[str, str | grids.Axes]
 
 
 @dataclass(frozen=True)
@@ -70,49 +75,59 @@ class RecipeCell:
     row: Row
     column: Column
     first_T: int
-    # trainer setting -> value
+    # trainer setting -> value; empty where the grid alone says
     params: Mapping[str, float]
     published: published.Cell | None
 
     @property
+    def metric(self) -> str:
+        return self.column.metric
+
+    @property
     def overrides(self) -> list[str]:
-        """The overrides that make this cell's run at its first length, seed 0."""
+        """The overrides that make this cell's run at its first length, seed 0, before any point of a grid."""
         rates = [f"trainer.{key}={value!r}" for key, value in self.params.items()]
         return [f"task={self.row.task}", f"task.T={self.first_T}", *self.column.overrides, *rates]
 
     def spec(self, execution: Sequence[str] = ()) -> RunSpec:
-        """The run with the cell's own parameters, at its first length, seed 0. Raises UserError."""
-        return _points((*self.overrides, *execution), (), ())[0]
+        """The run with its own parameters, else its first point; at its first length, seed 0. Raises UserError."""
+        if not self._has_own:
+            return self.candidates(None, execution)[0]
+        return grids.points((*self.overrides, *execution), (), True)[0]
 
     def candidates(self, budget: str | None, execution: Sequence[str] = ()) -> Sequence[RunSpec]:
-        """The points whose fastest the cell reports: its own parameters and, where `budget` names a grid, that grid.
+        """The points whose best the cell reports: its own parameters and, where `budget` names a grid, that grid.
 
         None stands for all budgets: every grid that any of them names. Raises UserError.
         """
-        named = self.column.grid.values() if budget is None else [self.column.grid.get(budget)]
-        grids = sorted({name for name in named if name})
-        return _points((*self.overrides, *execution), tuple(grids), tuple(self.params))
+        return grids.points((*self.overrides, *execution), self._grids(budget), self._has_own)
+
+    @property
+    def _has_own(self) -> bool:
+        return self.column.parameters is not None
+
+    def _grids(self, budget: str | None) -> tuple[grids.Axes, ...]:
+        given = self.column.grid.values() if budget is None else [self.column.grid.get(budget)]
+        axes = [grids.named(grid, tuple(self.params)) if isinstance(grid, str) else grid for grid in given if grid]
+        return tuple(dict.fromkeys(axes))
+
+    @cached_property
+    def settings(self) -> tuple[str, ...]:
+        """The trainer's settings that tell the cell's points apart."""
+        return tuple(dict.fromkeys([*self.params, *(name for axes in self._grids(None) for name, _ in axes)]))
+
+    def described(self, budget: str) -> str:
+        """Its own parameters and the axes of the budget's grid: `alpha=0.5 or alpha=0.1,0.01 gamma=10,1`."""
+        own = [[(key, (value,)) for key, value in self.params.items()]] if self._has_own else []
+        told = [
+            " ".join(f"{key}={','.join(map(_shown, values))}" for key, values in axes)
+            for axes in [*own, *self._grids(budget)]
+        ]
+        return " or ".join(told)
 
 
-@cache  # one table is asked for its points by every command that a process runs on it
-def _points(overrides: tuple[str, ...], grids: tuple[str, ...], params: tuple[str, ...]) -> tuple[RunSpec, ...]:
-    """The run of override lines, and those that differ from it by the points of grids over the trainer's `params`."""
-    from tprnn.compose import compose  # imports hydra
-
-    own = compose(overrides)
-    others = [own.replace(values) for grid in grids for values in _grid_points(grid, params)]
-    return tuple({spec.signature: spec for spec in (own, *others)}.values())
-
-
-@cache
-def _grid_points(grid: str, params: tuple[str, ...]) -> list[dict[str, float]]:
-    """The points of a grid over the trainer's `params`, which all must be axes of it. Raises UserError."""
-    axes = yaml.safe_load((conf_folder() / "grid" / f"{grid}.yaml").read_text(encoding="utf-8"))["axes"]
-    keys = [f"trainer.{name}" for name in params]
-    for key in keys:
-        if key not in axes:
-            raise UserError(f"grid {grid}: no axis '{key}'; {nearest(key, axes)}")
-    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(axes[key] for key in keys))]
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -121,6 +136,9 @@ class Recipe:
 
     name: str
     title: str
+    # id of the published table
+    table: str
+    # of its columns, but for those that name their own
     metric: str
     start: int
     step: int
@@ -129,6 +147,13 @@ class Recipe:
     columns: tuple[Column, ...]
     cells: tuple[RecipeCell, ...]
     notes: tuple[str, ...]
+    # published trainers that are no runs -> why
+    not_run: Mapping[str, str]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric of its columns, once."""
+        return tuple(dict.fromkeys(column.metric for column in self.columns))
 
     def budget(self, name: str, **changes: Any) -> Budget:
         """A budget by name, with fields changed where a change is not None. Raises UserError."""
@@ -169,38 +194,64 @@ def _budget(name: str, record: Mapping[str, Any], tasks: Iterable[str]) -> Budge
     )
 
 
-def _column(record: Mapping[str, Any]) -> Column:
-    parameters = record["parameters"]
+def _column(record: Mapping[str, Any], shared: Mapping[str, Any]) -> Column:
+    """A column; `shared` holds what the recipe gives to all of its columns."""
+    parameters, given = record.get("parameters"), record.get("grid")
+    if given is None:
+        given = shared["grid"] if parameters is None else {}
+    grid = {budget: axes if isinstance(axes, str) else grids.inline(axes) for budget, axes in given.items()}
+    missing = [budget for budget in shared["budgets"] if budget not in grid]
+    if parameters is None and missing:
+        raise UserError(f"{shared['where']}, column {record['key']}: no parameters and no grid for budget {missing[0]}")
+    metric = record.get("metric", shared["metric"])
+    if metric not in METRICS:
+        raise UserError(f"{shared['where']}: metric '{metric}'; {nearest(metric, METRICS)}")
     return Column(
         key=record["key"],
         label=record["label"],
-        overrides=tuple(record["overrides"]),
+        metric=metric,
+        overrides=(*shared["overrides"], *record["overrides"]),
         answers=record.get("answers"),
-        parameters=parameters if isinstance(parameters, dict) else {"default": parameters},
-        grid=record.get("grid", {}),
+        where=record.get("where", {}),
+        parameters=parameters if isinstance(parameters, dict) or parameters is None else {"default": parameters},
+        grid=grid,
     )
 
 
-def _published(paper: str, reference: str, row: Row, where: str) -> published.Cell:
-    """The cell that `<table>/<trainer>[/<selection>]` names in a row. Raises UserError where there is none."""
-    table_id, trainer, *selection = reference.split("/")
+def _published(
+    where: str, paper: str, reference: str, row: Row, fields: Mapping[str, Any], any_length: bool = False
+) -> published.Cell:
+    """The cell that `[<paper>/]<table>/<trainer>[/<selection>]` names in a row. Raises UserError where there is none.
+
+    With `any_length` one of another length will do where there is none of the row's.
+    """
+    words = reference.split("/")
+    if words[0] in published.papers():
+        paper, *words = words
+    table_id, trainer, *selection = words
     table = published.table(f"{paper}/{table_id}")
-    cell = table.find(task=row.task, trainer=trainer, selection=selection[0] if selection else None, T=row.T)
-    # parameters may come from a table of another length
-    cell = cell or table.find(task=row.task, trainer=trainer, selection=selection[0] if selection else None)
-    if cell is None:
-        raise UserError(f"{where}: no published cell {reference} for {row.task}")
-    return cell
+    for T in [row.T, None] if any_length else [row.T]:
+        found = table.find(
+            task=row.task, trainer=trainer, selection=selection[0] if selection else None, T=T, where=fields
+        )
+        if found is not None:
+            return found
+    told = "".join(f", {key} = {value}" for key, value in fields.items())
+    raise UserError(f"{where}: not one published cell {reference} for {row.key}{told}")
 
 
 def _cell(paper: str, recipe: str, row: Row, column: Column, start: int) -> RecipeCell:
     where = f"recipe {recipe}, column {column.key}"
-    source = column.parameters.get(row.task, column.parameters.get("default"))
+    source: Any = {}
+    if column.parameters is not None:
+        source = column.parameters.get(row.task, column.parameters.get("default"))
     if isinstance(source, str):
-        source = _published(paper, source, row, where).params
+        source = _published(where, paper, source, row, column.where, any_length=True).params
     if source is None:
         raise UserError(f"{where}: no parameters for {row.task}")
-    answered = None if column.answers is None else _published(paper, column.answers, row, where)
+    answered = None
+    if column.answers is not None:
+        answered = _published(where, paper, column.answers, row, {**column.where, "metric": column.metric})
     return RecipeCell(
         recipe=recipe,
         row=row,
@@ -212,16 +263,22 @@ def _cell(paper: str, recipe: str, row: Row, column: Column, start: int) -> Reci
 
 
 def _recipe(name: str, record: Mapping[str, Any]) -> Recipe:
-    if record["metric"] not in METRICS:
-        raise UserError(f"recipe {name}: metric '{record['metric']}'; {nearest(record['metric'], METRICS)}")
+    paper, _, own_id = name.partition("/")
     climb = record.get("climb", {"start": 10, "step": 10})
     rows = tuple(Row(entry["task"], entry.get("T")) for entry in record["rows"])
-    columns = tuple(_column(entry) for entry in record["columns"])
+    shared = {
+        "where": f"recipe {name}",
+        "metric": record["metric"],
+        "overrides": record.get("overrides", ()),
+        "grid": record.get("grid", {}),
+        "budgets": tuple(record["budgets"]),
+    }
+    columns = tuple(_column(entry, shared) for entry in record["columns"])
     tasks = [row.task for row in rows]
-    paper = name.partition("/")[0]
     return Recipe(
         name=name,
         title=record["title"],
+        table=record.get("table", own_id),
         metric=record["metric"],
         start=climb["start"],
         step=climb["step"],
@@ -230,6 +287,7 @@ def _recipe(name: str, record: Mapping[str, Any]) -> Recipe:
         columns=columns,
         cells=tuple(_cell(paper, name, row, column, climb["start"]) for row in rows for column in columns),
         notes=tuple(record.get("notes", ())),
+        not_run=record.get("not_run", {}),
     )
 
 

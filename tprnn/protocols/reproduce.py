@@ -127,6 +127,14 @@ def climbers(request: Request) -> list[Climber]:
     return found
 
 
+def distinct(found: Sequence[Climber]) -> list[Climber]:
+    """Each run once: two columns may read different numbers off one run, and a grid may hold another column's point."""
+    first: dict[str, Climber] = {}
+    for climber in found:
+        first.setdefault(climber.spec.signature, climber)
+    return list(first.values())
+
+
 def run(found: Sequence[Climber]) -> list[Outcome]:
     """All outcomes. Rows at one length are one call; climbs go rung by rung, and leave at their first failure."""
     if all(len(climber.lengths) == 1 for climber in found):
@@ -160,12 +168,10 @@ def listing(request: Request, found: Sequence[Climber]) -> str:
     """What would run: a line for each cell, and the total."""
     store = Store(found[0].spec.execution["outputs"])
     rows = []
-    total = 0
     for cell in request.cells:
         mine = [climber for climber in found if climber.cell is cell]
         states = [progress(climber, store) for climber in mine]
         todo = sum(state[1] for state in states)
-        total += todo
         lengths = mine[0].lengths
         rows.append(
             {
@@ -175,9 +181,10 @@ def listing(request: Request, found: Sequence[Climber]) -> str:
                 "climbs": len(mine),
                 "runs done": sum(state[0] for state in states),
                 "to do": todo if len(lengths) == 1 or not todo else f"up to {todo}",
-                "parameters": " ".join(f"{key}={value:g}" for key, value in cell.params.items()),
+                "parameters": cell.described(request.budget.name),
             }
         )
+    total = sum(progress(climber, store)[1] for climber in distinct(found))
     table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
     upper = "up to " if total and any(len(climber.lengths) > 1 for climber in found) else ""
     return f"{table}\n\n{upper}{total} runs to do; nothing was trained"
@@ -189,7 +196,7 @@ def rungs(found: Sequence[Climber]) -> list[list[Part]]:
     history = History(store)
     todo: dict[tuple[int, str], list[float | None]] = defaultdict(list)
     first: dict[str, Climber] = {}
-    for climber in found:
+    for climber in distinct(found):
         done, left, _ = progress(climber, store)
         lengths = climber.lengths[done : done + left]
         expected = history.climb(climber.spec.family, lengths, climber.spec.train.max_iterations)
@@ -227,14 +234,14 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if not execution["quiet"]:
         budget = request.budget
-        kind = "climbs" if request.recipe.metric == "t_max" else "runs"
+        kind = "climbs" if "t_max" in request.recipe.metrics else "runs"
         print(
             f"{request.recipe.name}, budget {budget.name}: {request.recipe.title}; {len(request.cells)} cells, "
-            f"{len(found)} {kind}, seeds {', '.join(map(str, budget.seeds))}, "
+            f"{len(distinct(found))} {kind}, seeds {', '.join(map(str, budget.seeds))}, "
             f"at most {budget.max_iterations:,} iterations a run",
             flush=True,
         )
-    outcomes = run(found)
+    outcomes = run(distinct(found))
     counts = Counter(outcome.status for outcome in outcomes)
     before = sum(outcome.skipped for outcome in outcomes)
     print(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-NUMBERS = ("iterations", "accuracy", "best_accuracy", "loss", "seconds")
+NUMBERS = ("iterations", "accuracy", "best_accuracy", "best_validation_loss", "loss", "seconds")
 FIXED = ("run", "path", "signature", "family", "status", "stopped_by", *NUMBERS)
 
 

@@ -9,77 +9,9 @@ from typing import Any
 
 from tprnn.papers import published
 from tprnn.papers.recipes import Recipe, RecipeCell, names, recipe
-from tprnn.report.scores import Answer, Records, Score, answer, iterations_score, load, median
+from tprnn.report.scores import Answer, Records, answer, iterations_score, load
 from tprnn.report.tables import render
-
-NONE = "–"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
-
-
-def _length(plan: Recipe, score: Score) -> str:
-    return f"{'≥ ' if score.bound else ''}{_number(score.value)}" if score.value else f"< {plan.start}"
-
-
-def _iterations(plan: Recipe, score: Score) -> str:
-    return f"{'> ' if score.bound else ''}{_number(score.value)}"
-
-
-SHOWN = {"t_max": _length, "iterations_to_solve": _iterations}
-
-
-def spread(plan: Recipe, scores: Sequence[Score], metric: str) -> str:
-    """`median [least–most]` over seeds. "≥ 100": no failure on record; "> 20,000": not solved when it was stopped."""
-    show = SHOWN[metric]
-    middle, least, most = (show(plan, score) for score in (median(scores), scores[0], scores[-1]))
-    return middle if least == most else f"{middle} [{least}–{most}]"
-
-
-def ours(plan: Recipe, found: Answer | None) -> str:
-    """The spread of a cell over its seeds."""
-    return NONE if found is None else spread(plan, found.scores, plan.metric)
-
-
-def verdict(plan: Recipe, cell: RecipeCell, found: Answer | None) -> str:
-    """`reached`, `below` or `not run`, with the reason where the budget decided; "–" for a control.
-
-    t_max: the median climb against the published length. Iterations: solved within the paper's limit or not; where
-    the paper did not solve it, not to solve it within the same limit is as good.
-    """
-    if found is None:
-        return "not run"
-    if cell.published is None:
-        return NONE
-    limit = plan.budgets["paper"].max_iterations
-    middle = median(found.scores)
-    goal = cell.published.value
-    cut = not middle.definite and middle.spent < limit  # more iterations might have solved it
-    below = f"below at {_number(middle.spent)} iterations" if cut else "below"
-    if plan.metric == "t_max":
-        if goal is None or middle.value >= goal:
-            return "reached"
-        return f"not run to T = {_number(goal)}" if middle.bound else below
-    if not middle.bound:
-        within = "reached" if middle.value <= limit else "below"
-        return within if goal is not None else "reached (not solved in the paper)"
-    if goal is None:
-        return f"not run to {limit:,} iterations" if cut else "reached (not solved either)"
-    return f"not run to {_number(goal)} iterations" if cut and middle.spent < goal else below
-
-
-def _published(cell: RecipeCell) -> str:
-    if cell.published is None:
-        return NONE
-    shown = "not solved" if cell.published.value is None else cell.published.printed or _number(cell.published.value)
-    return f"{shown} (uncertain)" if cell.published.uncertain else shown
-
-
-def _ratio(cell: RecipeCell, found: Answer | None) -> str:
-    goal = cell.published.value if cell.published else None
-    middle = median(found.scores) if found else None
-    return NONE if not goal or middle is None or middle.bound else f"{middle.value / goal:.2g}"
+from tprnn.report.verdicts import NONE, POINTS, RATIOS, SHARE, ours, published_text, ratio, spread, verdict
 
 
 def _budget(cell: RecipeCell, found: Answer | None) -> str:
@@ -90,15 +22,18 @@ def _budget(cell: RecipeCell, found: Answer | None) -> str:
     iterations = " to ".join(f"{limit:,}" for limit in dict.fromkeys((limits[0], limits[-1])))
     top = max(record.T for record in found.records)
     length = f"T = {cell.row.T}" if cell.row.T else f"T ≤ {top}"
-    return f"{length}, {iterations} iterations"
+    least, most, all_of_them = found.points
+    if cell.metric not in ("accuracy_pct", "loss") or all_of_them == 1:
+        return f"{length}, {iterations} iterations"
+    run = f"{least}" if least == most else f"{least} to {most}"
+    return f"{length}, {iterations} iterations, {run} of {all_of_them} points"
 
 
 def command(plan: Recipe, cell: RecipeCell, found: Answer | None, outputs: str = "outputs") -> str:
     """The command that runs the cell anew with the budget that was used; for a cell not run, laptop where it has it."""
     words = ["tprnn", "reproduce", plan.name, f"rows={cell.row.key}", f"columns={cell.column.key}"]
     if found is None:
-        fits = [name for name in ("laptop", "paper") if len(plan.lengths(cell, plan.budgets[name]))]
-        words.append(f"budget={fits[0]}")
+        words.append(f"budget={_budget_to_run(plan, cell)}")
     else:
         most = max(record.max_iterations for record in found.records)
         top = max(record.T for record in found.records)
@@ -107,7 +42,8 @@ def command(plan: Recipe, cell: RecipeCell, found: Answer | None, outputs: str =
             for budget in plan.budgets.values()
             if budget.max_iterations == most and top in plan.lengths(cell, budget)
         ]
-        budget = fit[0] if fit else plan.budgets["paper"]
+        wide = [budget for budget in fit if found.points[1] <= len(cell.candidates(budget.name))]
+        budget = (wide or fit or [plan.budgets["paper"]])[0]
         words.append(f"budget={budget.name}")
         seeds = list(found.seeds)
         if tuple(seeds) != budget.seeds:
@@ -122,6 +58,11 @@ def command(plan: Recipe, cell: RecipeCell, found: Answer | None, outputs: str =
     return shlex.join(words)
 
 
+def _budget_to_run(plan: Recipe, cell: RecipeCell) -> str:
+    """laptop where it has the cell, else paper."""
+    return next(name for name in ("laptop", "paper") if len(plan.lengths(cell, plan.budgets[name])))
+
+
 # ---- tables
 
 
@@ -134,17 +75,19 @@ def cells(plan: Recipe, records: Records, outputs: str = "outputs") -> list[dict
             "task": cell.row.task,
             "T": cell.row.T,
             "column": cell.column.label,
-            "published": _published(cell),
-            "ours": ours(plan, found),
-            "ratio": _ratio(cell, found),
+            "published": published_text(cell),
+            "ours": ours(plan, cell, found),
+            "ratio": ratio(cell, found),
             "seeds": len(found.seeds) if found else 0,
             "budget": _budget(cell, found),
             "verdict": verdict(plan, cell, found),
-            "parameters": found.parameters if found else " ".join(f"{k}={v:g}" for k, v in cell.params.items()),
+            "parameters": found.parameters if found else cell.described(_budget_to_run(plan, cell)),
             "command": command(plan, cell, found, outputs),
         }
-        if plan.metric == "t_max":
-            del row["ratio"], row["T"]
+        if not set(RATIOS) & set(plan.metrics):
+            del row["ratio"]
+        if all(line.T is None for line in plan.rows):
+            del row["T"]
         if all(other.published is None for other in plan.cells):
             row = {key: value for key, value in row.items() if key not in ("published", "ratio", "verdict")}
         rows.append(row)
@@ -182,6 +125,12 @@ LEGEND = {
     "≥ marks a climb that the budget ended, not a failure.",
     "iterations_to_solve": "Ours: iterations to solve, median [least–most] over seeds; "
     "> marks a run that was not solved when it was stopped.",
+    "accuracy_pct": "Ours: best accuracy in percent on the whole validation set, for each seed of the best point of "
+    "the grid; median [least–most] over seeds. A published number agrees if it is no farther from our median than our "
+    "seeds are apart, or than {points:g} percentage point.",
+    "loss": "Ours: best loss on the whole validation set (lower is better), for each seed of the best point of the "
+    "grid; median [least–most] over seeds. A published loss agrees if it is no farther from our median than our seeds "
+    "are apart, or than {share:.0%} of it.",
 }
 
 
@@ -198,17 +147,14 @@ def paper_report(outputs: str | Path, paper: str, fmt: str = "md") -> str:
     if fmt != "md":
         return _text(rows, fmt)
     notes = [
-        f"{_source(plan)}{LEGEND[plan.metric].format(start=plan.start, next=plan.start + plan.step)}",
+        f"{_source(plan)}{_legend(plan)}",
         *plan.notes,
-        *(
-            f"{c.row.task}, {c.column.label}: {c.published.note}"
-            for c in plan.cells
-            if c.published and c.published.uncertain
-        ),
+        *(f"{trainer}: {reason}" for trainer, reason in plan.not_run.items()),
+        *_uncertain(plan),
         *(f"Left out: {error}" for error in damaged),
     ]
     by_length = []
-    if plan.metric == "t_max" and (lengths := _by_length(plan, records)):
+    if "t_max" in plan.metrics and (lengths := _by_length(plan, records)):
         by_length = ["Iterations to solve at each length, over the seeds that came so far:", _text(lengths, "md")]
     return "\n\n".join(
         [
@@ -220,6 +166,21 @@ def paper_report(outputs: str | Path, paper: str, fmt: str = "md") -> str:
             "\n".join(f"- {note}" for note in notes),
         ]
     )
+
+
+def _legend(plan: Recipe) -> str:
+    """What the numbers of each metric of the table are."""
+    values = {"start": plan.start, "next": plan.start + plan.step, "points": POINTS, "share": SHARE}
+    return " ".join(LEGEND[metric].format(**values) for metric in plan.metrics)
+
+
+def _uncertain(plan: Recipe) -> list[str]:
+    """What makes published cells uncertain, each remark once."""
+    found: dict[str | None, list[str]] = {}
+    for cell in plan.cells:
+        if cell.published and cell.published.uncertain:
+            found.setdefault(cell.published.note, []).append(f"{cell.row.task}, {cell.column.label}")
+    return [f"{'; '.join(dict.fromkeys(where))}: {note}" for note, where in found.items()]
 
 
 def _source(plan: Recipe) -> str:
@@ -237,13 +198,13 @@ def _source(plan: Recipe) -> str:
 def _tables(paper: str) -> list[dict[str, Any]]:
     """What is known of a paper's tables, ours (without published cells) included. Raises UserError."""
     tables = published.paper(paper).tables
-    rebuilt = [name.partition("/")[2] for name in names() if name.startswith(f"{paper}/")]
+    rebuilt = {recipe(name).table: name for name in names() if name.startswith(f"{paper}/")}
     return [
         {
             "table": f"{paper}/{key}",
             "published cells": len(tables[key].cells) if key in tables else 0,
-            "what it shows": tables[key].caption if key in tables else recipe(f"{paper}/{key}").title,
-            "command": f"tprnn reproduce {paper}/{key}" if key in rebuilt else NONE,
+            "what it shows": tables[key].caption if key in tables else recipe(rebuilt[key]).title,
+            "command": f"tprnn reproduce {rebuilt[key]}" if key in rebuilt else NONE,
         }
         for key in [*tables, *(key for key in rebuilt if key not in tables)]
     ]

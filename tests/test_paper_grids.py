@@ -1,0 +1,299 @@
+"""Cells that a grid search answers: their points, the best of each seed, and verdicts on accuracies and losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paper_cells import row_of, the
+
+from tprnn.config import RunSpec
+from tprnn.errors import UserError
+from tprnn.papers import published, recipes
+from tprnn.papers.recipes import RecipeCell, recipe
+from tprnn.protocols import reproduce
+from tprnn.protocols.many import Outcome
+from tprnn.report.paper import paper_report
+from tprnn.report.scores import Answer, Score
+from tprnn.report.verdicts import published_text, ratio, verdict
+from tprnn.store import Store
+
+NAME = "manchev2025/trial"
+# table I of the paper, with a rule that has a rate and one more number
+TRIAL = """\
+# A table for tests.
+title: Accuracy by grid
+table: tableI
+metric: accuracy_pct
+budgets:
+  laptop: {seeds: 3, max_iterations: 500}
+  paper: {seeds: 3, max_iterations: 2000}
+grid:
+  laptop: {alpha: [0.1, 0.01], clip_norm: [1.0]}
+  paper: {alpha: [0.1, 0.01, 0.001], clip_norm: [1.0, 0.5]}
+overrides: [trainer=bptt, optimizer=sgd]
+rows:
+  - {task: temporal_order, T: 10}
+  - {task: temporal_order, T: 20}
+  - {task: random_permutation, T: 10}
+columns:
+  - {key: K10, label: K = 10, answers: tableI/LRA_diff, where: {K: 10}, overrides: []}
+  - {key: same, label: the loss of the same runs, metric: loss, overrides: []}
+  - {key: both, label: own rate and grid, overrides: [trainer.omega=0.5], parameters: {default: {alpha: 0.5}},
+     grid: {paper: {alpha: [0.5, 0.1], omega: [0.5, 2.0]}}}
+  - {key: bare, label: as the YAML of the rule, overrides: [], parameters: {default: {}}}
+"""
+TICK, NUMBER, CHANCE = (
+    ("temporal_order", 10),
+    ("temporal_order", 20),
+    ("random_permutation", 10),
+)  # solved, 99.84, 50.90
+
+
+def write_recipe(folder: Path, text: str) -> None:
+    path = folder / "paper" / f"{NAME}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    recipes.names.cache_clear()
+    recipes.recipe.cache_clear()
+
+
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of recipes that stands for conf/, with the one of `TRIAL`."""
+    monkeypatch.setattr(recipes, "conf_folder", lambda: tmp_path / "conf")
+    write_recipe(tmp_path / "conf", TRIAL)
+    yield tmp_path / "conf"
+    recipes.names.cache_clear()
+    recipes.recipe.cache_clear()
+
+
+def trial(place: tuple[str, int] = NUMBER, column: str = "K10") -> RecipeCell:
+    (cell,) = [c for c in recipe(NAME).cells if (c.row.task, c.row.T, c.column.key) == (*place, column)]
+    return cell
+
+
+def record(outputs: str, cell: RecipeCell, seed: int, accuracy: float, **given: Any) -> None:
+    """Writes a finished run of a point of the cell; `accuracy` in percent."""
+    point = {f"trainer.{key}": given[key] for key in cell.settings if key in given}
+    limit = given.get("limit", 500)
+    spec = cell.spec().replace({"seed": seed, "train.max_iterations": limit, **point})
+    folder = Store(outputs).folder(spec)
+    folder.open(spec)
+    result = {"status": "solved" if accuracy == 100 else "not_solved", "stopped_by": "max_iterations", "accuracy": 0.5}
+    result |= {"best_accuracy": accuracy / 100, "best_validation_loss": given.get("loss", 0.1), "iterations": limit}
+    folder.write_result(result | {"signature": spec.signature, "stopped_by": given.get("stopped_by", "max_iterations")})
+
+
+def values(specs: Sequence[RunSpec], *keys: str) -> list[tuple[Any, ...]]:
+    return [tuple(spec.config["trainer"][key] for key in keys) for spec in specs]
+
+
+# ---- points
+
+
+def test_points_are_every_value_of_one_axis_with_every_value_of_the_others(conf: Path) -> None:
+    cell = trial()
+    assert values(cell.candidates("laptop"), "alpha", "clip_norm") == [(0.1, 1.0), (0.01, 1.0)]
+    whole = [(alpha, clip) for alpha in (0.1, 0.01, 0.001) for clip in (1.0, 0.5)]
+    assert values(cell.candidates("paper"), "alpha", "clip_norm") == whole
+    assert {*values(cell.candidates(None), "alpha", "clip_norm")} == {*whole}
+    assert all(spec.config["optimizer"]["name"] == "sgd" for spec in cell.candidates("paper"))
+
+
+def test_own_parameters_come_before_the_grid_and_are_the_only_point_without_one(conf: Path) -> None:
+    cell = trial(column="both")
+    assert values(cell.candidates("laptop"), "alpha", "omega") == [(0.5, 0.5)]
+    assert values(cell.candidates("paper"), "alpha", "omega") == [(0.5, 0.5), (0.5, 2.0), (0.1, 0.5), (0.1, 2.0)]
+
+
+def test_a_published_cell_is_found_by_its_length_and_further_fields(conf: Path) -> None:
+    table = published.table("manchev2025/tableI")
+    assert table.find(task="temporal_order", trainer="LRA_diff", T=20) is None  # three K
+    for cell in (c for c in recipe(NAME).cells if c.published):
+        assert cell.published is not None
+        assert (cell.published.T, cell.published.fields["K"]) == (cell.row.T, 10)
+    assert [published_text(trial(place)) for place in (TICK, NUMBER, CHANCE)] == [
+        "solved (uncertain)",
+        "99.84",
+        "50.90",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("where: {K: 10}", "where: {K: 11}", "not one published cell tableI/LRA_diff for temporal_order-T10, K = 11"),
+        (", where: {K: 10}", "", "not one published cell"),
+        ("metric: loss", "metric: los", "metric 'los'; nearest: loss"),
+        (
+            "  laptop: {alpha: [0.1, 0.01], clip_norm: [1.0]}\n",
+            "",
+            "column K10: no parameters and no grid for budget laptop",
+        ),
+        ("alpha: [0.1, 0.01], ", "alpha: [], ", "not as docs/extending.md describes it"),
+    ],
+)
+def test_a_recipe_that_cannot_be_run_is_one_clear_line(conf: Path, old: str, new: str, says: str) -> None:
+    assert TRIAL.count(old) == 1
+    write_recipe(conf, TRIAL.replace(old, new))
+    with pytest.raises(UserError, match=says):
+        recipe(NAME)
+
+
+# ---- what is run
+
+
+def test_all_points_and_seeds_are_one_call_and_a_run_of_two_columns_is_there_once(
+    conf: Path, outputs: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[Sequence[RunSpec]] = []
+
+    def run_all(specs: Sequence[RunSpec]) -> list[Outcome]:
+        calls.append(specs)
+        return [Outcome(spec, "not_solved") for spec in specs]
+
+    monkeypatch.setattr(reproduce, "run_all", run_all)
+    words = [NAME, "rows=temporal_order-T20", "columns=K10,same", f"outputs={outputs}"]
+    reproduce.main([*words, "--dry-run"])
+    assert "\n6 runs to do" in capsys.readouterr().out
+    assert reproduce.main(words) == 0
+    assert "2 cells, 6 runs, seeds 0, 1, 2" in capsys.readouterr().out
+    (specs,) = calls
+    assert [(*values([spec], "alpha")[0], spec.config["seed"]) for spec in specs] == [
+        (alpha, seed) for alpha in (0.1, 0.01) for seed in (0, 1, 2)
+    ]
+    reproduce.main([*words, "budget=paper"])
+    assert len(calls[1]) == 3 * 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("column", "budget", "shown"),
+    [
+        ("K10", "laptop", "alpha=0.1,0.01 clip_norm=1"),
+        ("both", "laptop", "alpha=0.5"),
+        ("both", "paper", "alpha=0.5 or alpha=0.5,0.1 omega=0.5,2"),
+        ("bare", "laptop", ""),
+    ],
+)
+def test_a_dry_run_shows_parameters_and_axes(
+    conf: Path, outputs: str, capsys: pytest.CaptureFixture[str], column: str, budget: str, shown: str
+) -> None:
+    reproduce.main([NAME, f"columns={column}", f"budget={budget}", f"outputs={outputs}", "--dry-run"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| temporal_order"))
+    assert line.split("|")[-2].strip() == shown
+
+
+# ---- what is reported
+
+
+def test_of_each_seed_the_best_point_counts(conf: Path, outputs: str) -> None:
+    cell = trial()
+    for seed, (fast, slow) in enumerate([(99.5, 99.9), (98.0, 60.0), (97.0, 96.0)]):
+        record(outputs, cell, seed, fast, alpha=0.1)
+        record(outputs, cell, seed, slow, alpha=0.01)
+    row = row_of(outputs, cell)
+    assert (row["ours"], row["seeds"]) == ("98.00 [97.00–99.90], 0/3 solved", "3")
+    assert row["parameters"] == "alpha=0.01 clip_norm=1 (seed 0); alpha=0.1 clip_norm=1 (seeds 1, 2)"
+    assert row["budget"] == "T = 20, 500 iterations, 2 of 6 points"
+    assert (
+        row["command"] == f"tprnn reproduce {NAME} rows=temporal_order-T20 columns=K10 budget=laptop outputs={outputs}"
+    )
+
+
+def test_seeds_with_fewer_points_are_told(conf: Path, outputs: str) -> None:
+    record(outputs, trial(), 0, 90.0, alpha=0.1)
+    record(outputs, trial(), 0, 91.0, alpha=0.01)
+    record(outputs, trial(), 1, 92.0, alpha=0.1)
+    assert row_of(outputs, trial())["budget"].endswith(", 1 to 2 of 6 points")
+
+
+def test_points_outside_the_grid_do_not_count(conf: Path, outputs: str) -> None:
+    record(outputs, trial(), 0, 100.0, alpha=0.7)
+    assert row_of(outputs, trial())["verdict"] == "not run"
+
+
+def test_a_larger_budget_of_the_same_point_overrules_the_smaller(conf: Path, outputs: str) -> None:
+    record(outputs, trial(), 0, 90.0)
+    record(outputs, trial(), 0, 95.0, limit=2000)
+    row = row_of(outputs, trial())
+    assert (row["ours"], row["budget"]) == ("95.00, 0/1 solved", "T = 20, 500 to 2,000 iterations, 1 of 6 points")
+
+
+@pytest.mark.parametrize(
+    ("place", "accuracies", "says"),
+    [
+        (TICK, (100, 100, 99), "reached"),  # the median seed solves it
+        (TICK, (100, 99, 99), "below at 500 iterations"),
+        (NUMBER, (99.5, 99.4, 99.6), "agrees"),  # within one point of 99.84
+        (NUMBER, (98.5, 98.5, 98.5), "below at 500 iterations"),
+        (NUMBER, (98.5, 97.0, 98.6), "agrees"),  # the seeds are 1.6 points apart
+        (NUMBER, (99.9, 100, 100), "above (solved)"),
+        (NUMBER, (99.9, 99.9, 100), "agrees"),
+        (CHANCE, (53.0, 53.1, 53.2), "above"),
+        (CHANCE, (51.0, 51.0, 51.0), "agrees"),
+    ],
+)
+def test_an_accuracy_is_held_against_the_published_one(
+    conf: Path, outputs: str, place: tuple[str, int], accuracies: Sequence[float], says: str
+) -> None:
+    for seed, accuracy in enumerate(accuracies):
+        record(outputs, trial(place), seed, accuracy)
+    assert row_of(outputs, trial(place))["verdict"] == says
+
+
+@pytest.mark.parametrize("given", [{"limit": 2000}, {"stopped_by": "patience"}])
+def test_below_names_no_iterations_where_more_would_change_nothing(
+    conf: Path, outputs: str, given: dict[str, Any]
+) -> None:
+    record(outputs, trial(), 0, 80.0, **given)
+    assert row_of(outputs, trial())["verdict"] == "below"
+
+
+def test_of_losses_the_least_counts(conf: Path, outputs: str) -> None:
+    cell = trial(column="same")
+    for alpha, loss in ((0.1, 0.25), (0.01, 0.0125)):
+        record(outputs, cell, 0, 60.0, alpha=alpha, loss=loss)
+    row = row_of(outputs, cell)
+    assert (row["ours"], row["parameters"], row["verdict"]) == ("0.0125", "alpha=0.01 clip_norm=1", "–")
+
+
+@pytest.mark.parametrize(
+    ("losses", "says"),
+    [
+        ((0.6, 0.7, 0.71), "agrees"),  # published: 0.6899
+        ((0.63, 0.64, 0.65), "agrees"),  # within a tenth of it
+        ((0.6, 0.61, 0.62), "lower"),
+        ((0.77, 0.78, 0.79), "higher"),
+        ((0.5, 0.78, 0.79), "agrees"),  # the seeds are 0.29 apart
+        ((0.6, float("inf"), float("inf")), "higher"),  # diverged before the first check
+    ],
+)
+def test_a_loss_is_held_against_the_published_one(losses: Sequence[float], says: str) -> None:
+    plan = recipe("dai2021/table1")
+    (cell,) = [c for c in plan.cells if (c.row.T, c.column.key) == (5, "BPTT_loss")]
+    found = Answer([Score(loss, False, 25_000, False) for loss in losses], (0, 1, 2), (), "")
+    assert verdict(plan, cell, found) == says
+    assert ratio(cell, found) == f"{losses[1] / 0.6899:.2g}"
+
+
+@pytest.mark.parametrize(
+    ("score", "says"),
+    [
+        (Score(0, False, 100_000, False), "reached (not solved either)"),
+        (Score(0, False, 3_000, True), "reached (not solved either)"),
+        (Score(0, False, 20_000, False), "not run to 100,000 iterations"),
+        (Score(10, False, 20_000, False), "reached (not solved in the paper)"),
+    ],
+)
+def test_a_climb_that_the_paper_could_not_begin(score: Score, says: str) -> None:
+    cell = the("manchev2025/table5", "random_permutation", "LRA")
+    assert verdict(recipe(cell.recipe), cell, Answer([score], (0,), (), "")) == says
+
+
+def test_a_remark_on_several_published_cells_stands_once(conf: Path, outputs: str) -> None:
+    notes = [line for line in paper_report(outputs, NAME).splitlines() if "tick lost" in line]
+    assert len(notes) == 1
+    assert notes[0].startswith("- temporal_order, K = 10: ")

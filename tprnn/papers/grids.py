@@ -1,0 +1,50 @@
+"""Grids of a cell: named axes over settings of its trainer, and their points as runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import yaml
+
+from tprnn.config import RunSpec
+from tprnn.errors import UserError, nearest
+from tprnn.listing import conf_folder
+
+# (setting of the trainer, its values), in order; the last changes fastest
+Axes = tuple[tuple[str, tuple[Any, ...]], ...]
+
+
+def inline(record: Mapping[str, Sequence[Any]]) -> Axes:
+    """The axes `{alpha: [0.1, 0.01], gamma: [1.0]}` of a recipe. Raises ValueError for an axis without values."""
+    axes = tuple((str(key), tuple(values)) for key, values in record.items())
+    for key, values in axes:
+        if not values:
+            raise ValueError(f"the axis '{key}' has no values")
+    return axes
+
+
+@cache
+def named(grid: str, params: tuple[str, ...]) -> Axes:
+    """The axes of conf/grid/<grid>.yaml for the trainer's `params`, which all must be among them. Raises UserError."""
+    axes = yaml.safe_load((conf_folder() / "grid" / f"{grid}.yaml").read_text(encoding="utf-8"))["axes"]
+    for name in params:
+        if f"trainer.{name}" not in axes:
+            raise UserError(f"grid {grid}: no axis 'trainer.{name}'; {nearest(f'trainer.{name}', axes)}")
+    return tuple((name, tuple(axes[f"trainer.{name}"])) for name in params)
+
+
+@cache  # one table is asked for its points by every command that a process runs on it
+def points(overrides: tuple[str, ...], grids: tuple[Axes, ...], own: bool) -> tuple[RunSpec, ...]:
+    """The points of grids put on the run of override lines, with `own` after that run itself. Raises UserError."""
+    from tprnn.compose import compose  # imports hydra
+
+    base = compose(overrides)
+    found = [base] if own else []
+    for axes in grids:
+        keys = [f"trainer.{name}" for name, _ in axes]
+        values = itertools.product(*(each for _, each in axes))
+        found += [base.replace(dict(zip(keys, point, strict=True))) for point in values]
+    return tuple({spec.signature: spec for spec in found}.values())

@@ -1,0 +1,159 @@
+"""What the released program of manchev2025 computes in place of local gradients (lra, `gradient: through_time`).
+
+Nothing is detached there but the steps Delta h. With targets moved as by `inner: literal`, the loss of step T is
+L(z_T, z_hat_T), z_hat_T = sigma(a_T + u_T): both arguments are functions of a_T. The loss of a step t < T is the last
+one of the inner loop before it, L(z_{t+1}, z_bar_{t+1}), where z_bar_{t+1} = F(x_{t+1}, sigma(a_t + u_t)) is the step
+run again: a function of a_t, of the weights in F, and of all that went before. Each is differentiated through all
+earlier steps, and the first Delta h of the next inner loop is its derivative by the pre-activation two steps back.
+Step 1 has no loss. The work grows with T^2.
+
+With e = z_bar_{t+1} - z_{t+1}, P = dL/de, A = P * sigma'(a_{t+1} + w) at the re-run step and C = -P * sigma'(a_{t+1})
+at the step itself, weights shared by both see S = A + C = P * (sigma'(a_{t+1} + w) - sigma'(a_{t+1})), W_hh besides
+(z_bar_t - z_t)^T A, and the error that goes on is
+
+    dL/da_t = (S W_hh^T) * sigma'(a_t) + (A W_hh^T) * (sigma'(a_t + u_t) - sigma'(a_t))
+
+in which the small differences of slopes are computed from displacements (`slope_gap`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tprnn.core.activations import Shift
+from tprnn.core.directions import omega
+from tprnn.core.products import rows
+from tprnn.models.base import Model, States, Tensors
+from tprnn.optimizers.base import like
+from tprnn.trainers._lra_local import Inner, Watch
+
+
+class Released:
+    """The losses of one batch and their derivatives. Index t holds step t + 1."""
+
+    def __init__(
+        self, inner: Inner, model: Model, params: Tensors, states: States, a: Tensor, x: Tensor, moved: Tensor
+    ) -> None:
+        self.inner, self.model, self.states = inner, model, states
+        self.a, self.x = a, x
+        self.h = states.h[:, 1:]
+        self.W_hh = params["W_hh"]
+        self.W_hh_T = self.W_hh.mT.contiguous()
+        self.slopes = model.activation.slope(self.h)
+        self.moved = moved
+        self.scratch = Shift(a[:, 0])
+        self.shift = model.activation.shift(self.scratch)
+        # by loss, the one used at each step: its error there, and what it gives at the step after it
+        self.error, self.S, self.A, self.C, self.d = (torch.zeros_like(a) for _ in range(5))
+
+    def displaced(self, t: int, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(sigma(a + u) - sigma(a), sigma'(a + u), its difference from sigma'(a)) of step t + 1."""
+        activation, h = self.model.activation, self.h[:, t]
+        if self.inner.absolute:
+            z = activation.apply_(self.a[:, t] + u)
+            slope = activation.slope(z)
+            return z - h, slope, slope - self.slopes[:, t]
+        torch.add(self.a[:, t], u, out=self.scratch.there)
+        self.scratch.u.copy_(u)
+        activation.anchor(self.a[:, t], self.scratch.start)
+        delta = self.shift(torch.empty_like(u))
+        slope = self.scratch.slope.clone()
+        return delta, slope, activation.slope_gap(h, delta, slope)
+
+    def rerun(self, t: int, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of step t + 1 run again from z_t + d."""
+        if self.inner.absolute:
+            again = torch.baddbmm(self.x[:, t], self.h[:, t - 1] + d, self.W_hh)
+            return self.displaced(t, again - self.a[:, t])
+        return self.displaced(t, torch.bmm(d, self.W_hh))
+
+    def masked(self, t: int, x: Tensor) -> Tensor:
+        """Zero in the empty steps before a sequence."""
+        if t < len(self.states.valid):
+            x = x * self.states.valid[t].view(*x.shape[:2], 1)
+        return x
+
+    def losses(self, watch: Watch | None = None) -> None:
+        """From the last step on: each loss, its error, and the inner loop that makes the next."""
+        inner, T = self.inner, self.a.shape[1]
+        n = 0.5 * self.a.shape[2] * self.a.shape[3]
+        own = self.moved.unbind(1)
+        delta, _, gap = self.displaced(T - 1, own[-1])
+        # d / d a_T of L(sigma(a_T), sigma(a_T + u_T))
+        self.error[:, -1] = inner.psi_(delta.clone()) / n * gap
+        for t in range(T - 1, 0, -1):
+            u = own[t - 1 - T].clone() if t > T - len(own) else torch.zeros_like(delta)
+            advance = inner.mover(inner.gamma, u)
+            for k in range(inner.K):
+                if k == 0:
+                    g, slope, z = self.error[:, t], self.slopes[:, t - 1], self.h[:, t - 1]
+                else:
+                    d, slope, _ = self.displaced(t - 1, u)
+                    e, slope_again, _ = self.rerun(t, d)
+                    g, z = inner.psi_(e) / n * slope_again, self.h[:, t - 1] + d
+                step = self.masked(t - 1, torch.bmm(g, self.W_hh_T) * slope)
+                if isinstance(inner.omega, Tensor) or inner.omega:
+                    bend = self.model.activation.bend(z)
+                    da, _, _ = omega(self.masked(t - 1, g), step, bend, inner.omega_form)
+                    step = step + like(inner.omega, step) * da
+                step = -like(inner.gamma, step) * step
+                advance(u, step)
+            if watch is not None:
+                watch(t, delta, step)
+            self.d[:, t - 1], _, gap_before = self.displaced(t - 1, u)
+            delta, slope_again, gap = self.rerun(t, self.d[:, t - 1])
+            P = inner.psi_(delta.clone()) / n
+            self.A[:, t - 1], self.C[:, t - 1], self.S[:, t - 1] = P * slope_again, -P * self.slopes[:, t], P * gap
+            on = torch.bmm(self.S[:, t - 1], self.W_hh_T) * self.slopes[:, t - 1]
+            self.error[:, t - 1] = self.masked(t - 1, on + torch.bmm(self.A[:, t - 1], self.W_hh_T) * gap_before)
+        if watch is not None:
+            watch(0, delta, torch.zeros_like(delta))
+        for x in (self.error, self.S, self.A, self.C):  # step 1 has no loss: the program's loop ends before it
+            x[:, 0].zero_()
+
+    def gradients(self) -> dict[str, Tensor]:
+        """d(loss of each step)/dw, [R, T, ...]."""
+        found = self.back(self.error)
+        first, S, A = self.inputs()[:, 1:], self.S[:, :-1], self.A[:, :-1]  # what the re-run step itself adds
+        found["W_hh"][:, :-1] += self.h[:, :-1].mT @ S + self.d[:, :-1].mT @ A
+        found["b_h"][:, :-1] += S.sum(2)
+        found["W_xh"][:, :-1] += first.mT @ S
+        return found
+
+    def omega_gradients(self) -> dict[str, Tensor]:
+        """dOmega_t/dw of each step t < T, [R, T, ...], with g = dL/da_{t+1} held fixed."""
+        g = torch.stack([self.masked(t, c) for t, c in enumerate(self.C.unbind(1))], 1)
+        p = (rows(g) @ self.W_hh_T).view(g.shape) * self.slopes
+        da, left, right = omega(g, p, self.model.activation.bend(self.h), self.inner.omega_form)
+        gradients = self.back(da)
+        gradients["W_hh"] += (left * self.slopes).mT @ right
+        return gradients
+
+    def inputs(self) -> Tensor:
+        """Inputs as features [R, T, B, I]."""
+        x = self.states.batch.inputs
+        if not self.states.batch.tokens:
+            return x
+        return (x.unsqueeze(-1) == torch.arange(self.model.inputs, device=x.device)).to(self.a.dtype)
+
+    def back(self, error: Tensor) -> dict[str, Tensor]:
+        """Errors [R, T, B, H], the one of loss t at step t, back through all earlier steps: gradients [R, T, ...]."""
+        R, T, _, H = error.shape
+        x = self.inputs()
+        found = {
+            "W_hh": error.new_zeros(R, T, H, H),
+            "b_h": error.new_zeros(R, T, H),
+            "W_xh": error.new_zeros(R, T, x.shape[-1], H),
+        }
+        at = error.clone()
+        for t in range(T - 1, -1, -1):
+            if t < T - 1:
+                later = at[:, t + 1 :]
+                carried = (rows(later) @ self.W_hh_T).view(later.shape) * self.masked(t, self.slopes[:, t]).unsqueeze(1)
+                later.copy_(carried)
+            here = at[:, t:]
+            found["W_hh"][:, t:] += self.states.h[:, t].mT.unsqueeze(1) @ here
+            found["b_h"][:, t:] += here.sum(2)
+            found["W_xh"][:, t:] += x[:, t].mT.unsqueeze(1) @ here
+        return found

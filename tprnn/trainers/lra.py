@@ -1,0 +1,197 @@
+"""Local representation alignment through time (manchev2025, LRA-diff, Algorithms 1 and 2).
+
+    a_t = z_{t-1} W_hh + x_t W_xh + b_h,  z_t = sigma(a_t)        Eq. 1; a is the paper's h, z is `states.h`
+    z_hat_T = sigma(a_T + u_T),  u_T = -gamma dE/da_T             lines 8 to 13
+    z_hat_{t-1} = sigma(a_{t-1} + u_{t-1}), where K times         lines 19 to 26
+        u <- u - gamma Normalize(dL(z_t, z_hat_t)/da_{t-1}, c_1)
+    W_hh, b_h, W_xh follow                                        lines 16 to 18, z_{t-1} and targets held fixed
+        -alpha sum_t Normalize(dL(z_t, z_hat_t)/dw, c_0)
+    W_hy, b_y follow -alpha grad E                                line 7
+
+L is a mean over batch and units: (z - z_hat)^2 or log(1 + (z - z_hat)^2) (eq. 8). Normalize(D, c) = c D / ||D|| where
+||D|| >= c, and always with `force`; c = 0 switches it off. ||D|| is that of the whole array, as in the authors'
+program: of each step's gradient, and at each inner step of Delta h over batch and units.
+
+`inner`: in the inner loop step t is run again from z_bar_{t-1}. As printed (`literal`) the new value overwrites the
+target z_hat_t while z_t stays, so that from the second inner step on u is drawn back to 0. `fixed_target` compares the
+new value with the target, which stays (Ororbia et al. 2018).
+`last`: as printed neither h_bar_T nor y changes in the inner loop of the last target, and K has no effect (`printed`);
+`reread` reads E from the moved state at each of K inner steps and normalises with c_1, as the program does.
+`gradient: through_time` is what the program computes, where nothing is detached (trainers/_lra_released.py).
+
+Where outputs stand at several steps, each step begins with the u that its own loss E_t asks for, as the last one does;
+the local loss of the step after it then adds to that.
+
+`omega` lambda (Algorithm 2) adds lambda dOmega_t/dw to the gradients of `omega_on` before they are normalised,
+
+    Omega_t = (||g W_hh^T * sigma'(a_t)|| / ||g|| - 1)^2,  g = dL(z_{t+1}, z_hat_{t+1})/da_{t+1}             Eq. 5
+
+(printed there with L(z_t, z_hat_t) and without the square: `omega_form: ratio`). g and z_{t-1} are held fixed, so W_hh
+counts where it stands and through a_t; b_h, W_xh and Delta h_t through a_t. The program takes diag() of a matrix [B, H]
+for sigma', which keeps only some of its entries; that is not followed. `omega_on: released` has W_xh, Delta h, the last
+step's included, and W_hy with the Omega of the read-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tprnn.config import member_class, rate, setting
+from tprnn.core.directions import normalizer, omega
+from tprnn.core.products import outer_sum, rows
+from tprnn.core.work import step_slices
+from tprnn.errors import UserError
+from tprnn.models.base import Readout, States, Tensors
+from tprnn.optimizers.base import like
+from tprnn.tasks.base import Batch
+from tprnn.trainers._lra_local import Inner, carry_back
+from tprnn.trainers._lra_released import Released
+from tprnn.trainers._lra_sums import Seen, Sums
+from tprnn.trainers.base import Passes, State, Trainer, TrainerSettings
+
+
+@dataclass(frozen=True)
+class LRASettings(TrainerSettings):
+    """conf/trainer/lra.yaml."""
+
+    alpha: float = rate()
+    gamma: float = rate()
+    K: int = setting(low=1)
+    c_0: float = setting(low=0.0, per_run=True)
+    c_1: float = setting(low=0.0, per_run=True)
+    force: bool = setting()
+    loss: str = setting(choices=("mse", "log_penalty"))
+    inner: str = setting(choices=("literal", "fixed_target"))
+    last: str = setting(choices=("printed", "reread"))
+    gradient: str = setting(choices=("local", "through_time"))
+    targets: str = setting(choices=("displacement", "absolute"))
+    omega: float = setting(low=0.0, per_run=True)
+    omega_form: str = setting(choices=("squared", "ratio"))
+    omega_on: str = setting(choices=("paper", "released"))
+
+
+class LRA(Trainer):
+    """Local losses instead of the gradient of E for W_hh, b_h and W_xh."""
+
+    Settings = LRASettings
+
+    def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
+        super().__init__(settings, seeds, model, optimizer)
+        one = self.options = self.settings[0]  # what is not per run is the same for all
+        self.with_omega = any(one.omega > 0 for one in self.settings)
+        self.inner = Inner(
+            K=one.K,
+            gamma=self.number("gamma"),
+            c_1=self.number("c_1"),
+            force=one.force,
+            log_penalty=one.loss == "log_penalty",
+            literal=one.inner == "literal",
+            absolute=one.targets == "absolute",
+            omega=self.number("omega"),
+            omega_form=one.omega_form,
+        )
+        paper = one.omega_on == "paper"
+        # lines 16 to 18 of Algorithm 1, or what the program has
+        regularized = ("W_hh", "b_h", "W_xh") if paper else ("W_xh",)
+        self.sums = Sums(model, self.inner, self.number("c_0"), self.with_omega, regularized)
+        self.readout_omega = self.with_omega and not paper
+
+    @classmethod
+    def check(cls, config: Mapping[str, Any]) -> None:
+        super().check(config)
+        model, trainer = config["model"], config["trainer"]
+        if not member_class("model", model["rule"]).additive:
+            raise UserError(f"trainer: {trainer['name']} cannot train model={model['name']}; give model=srn")
+        if trainer["gradient"] == "through_time" and trainer["inner"] != "literal":
+            raise UserError("trainer.gradient: through_time is the released program's; give trainer.inner=literal too")
+
+    @classmethod
+    def passes(cls, config: Mapping[str, Any]) -> Passes:
+        trainer, K = config["trainer"], config["trainer"]["K"]
+        omega = int(trainer["omega"] > 0)
+        if trainer["gradient"] == "through_time":  # each loss goes back through all earlier steps
+            back = config["task"].get("T", 0) // 2 * (1 + omega)
+            return Passes(dependent=2 * K + 3, activated=2 * K + 1, rows=1 + omega + back, outer=back, buffers=12)
+        # states, then K times back and K - 1 times forth, with an activation for each state moved
+        explicit = omega * int(trainer["omega_on"] == "paper")
+        return Passes(dependent=2 * K, activated=2 * K, rows=1 + omega, outer=1 + explicit, buffers=5)
+
+    def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
+        model, params = self.model, state.params
+        states = model.forward(params, batch)
+        readout = model.readout(params, states)
+        gradients = self.local_gradients(params, states, readout)
+        gradients |= self.readout_gradients(params, states, readout)
+        self.update(state, gradients, "alpha")
+        return readout.loss
+
+    def layers(self, state: State, batch: Batch, position: int | Tensor) -> dict[str, Tensor]:
+        """L(z_t, z_hat_t), ||Delta h_t|| of the last inner step, ||grad W_hh^t|| and ||grad W_xh^t|| (figure 2)."""
+        seen: dict[str, Tensor] = {}
+        states = self.model.forward(state.params, batch)
+        self.local_gradients(state.params, states, self.model.readout(state.params, states), seen)
+        return seen
+
+    def readout_gradients(self, params: Tensors, states: States, readout: Readout) -> dict[str, Tensor]:
+        """Line 7, and for W_hy the Omega of the read-out where the program has it."""
+        gradients = self.model.readout_gradients(states, readout)
+        if self.readout_omega:
+            h = states.h[:, -states.batch.outputs :]
+            slope = self.model.activation.slope(h)
+            bend, form = self.model.activation.bend(h), self.inner.omega_form
+            _, left, right = omega(readout.dy, readout.dh * slope, bend, form)
+            gradients["W_hy"] += outer_sum(left * slope * like(self.inner.omega, slope), right)
+        return gradients
+
+    def local_gradients(
+        self, params: Tensors, states: States, readout: Readout, seen: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The sums over steps of lines 16 to 18 and 28; what `layers` shows goes to `seen`."""
+        model, inner = self.model, self.inner
+        a, x = self.pre_activations(params, states)
+        moved, last = self.last_targets(params, states, readout, a)
+        watch = None if seen is None else Seen(inner, last, states.batch.T, seen)
+        if self.options.gradient == "through_time":
+            released = Released(inner, model, params, states, a, x, moved)
+            released.losses(watch)
+            extra = released.omega_gradients() if self.with_omega else None
+            return self.sums.through_time(released.gradients(), extra, seen)
+        a_t, x_t = step_slices(a), step_slices(x)
+        g = carry_back(inner, model, params, states, a_t, x_t, moved, watch)
+        return self.sums.local(params, states, g.mul_(-2.0 / (g.shape[2] * g.shape[3])), seen)
+
+    def pre_activations(self, params: Tensors, states: States) -> tuple[Tensor, Tensor]:
+        """a_t of the forward pass and, where the re-run step needs it, x_t W_xh + b_h; [R, T, B, H]."""
+        model, batch = self.model, states.batch
+        shape = states.h[:, 1:].shape
+        a = model.input_part(params, batch, params["b_h"], model.work.tensor("a", *shape))
+        x = model.work.tensor("x", *shape).copy_(a) if self.inner.absolute else a
+        rows(a).baddbmm_(rows(states.h[:, :-1]), params["W_hh"])
+        return a, x
+
+    def last_targets(self, params: Tensors, states: States, readout: Readout, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Lines 8 to 13: (u, last Delta h) of the steps with an output, through that output; [R, S, B, H] each."""
+        model, inner, S = self.model, self.inner, states.batch.outputs
+        a, z = a[:, -S:], states.h[:, -S:]
+        u = torch.zeros_like(z)
+        for k in range(inner.K if self.options.last == "reread" else 1):
+            if k > 0:
+                z = model.activation.apply_(a + u)
+                readout = model.read(params, z, states.batch.targets)
+            # S dE/da = dE_t/da: each step's own loss pulls its own state
+            dh = model.activation.back(readout.dh, z, out=torch.empty_like(z)).mul_(S)
+            model.mask_(states, dh, states.batch.T - S)
+            if self.readout_omega:
+                da, _, _ = omega(readout.dy * S, dh, model.activation.bend(z), inner.omega_form)
+                dh.add_(da * like(inner.omega, dh))
+            if self.options.last == "reread":
+                norm = torch.linalg.vector_norm(dh, dim=(-2, -1), keepdim=True)
+                factor = normalizer(norm, like(inner.c_1, dh), inner.force)
+                dh = dh if factor is None else dh * factor
+            u = u - dh * like(inner.gamma, dh)
+        return u, dh
