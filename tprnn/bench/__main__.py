@@ -22,10 +22,13 @@ from tprnn.core.work import Workspace
 from tprnn.engine.backlog import slab_size
 from tprnn.engine.slab import DTYPES, Slab, prepare_process
 from tprnn.files import write_atomically
+from tprnn.protocols.cost import shape_of
 
-BLOCK = 5  # iterations of one slab before the next
+BLOCK = 2  # iterations of one slab before the next
 LENGTHS, STACKS = (20, 50, 100, 300), (1, 8, 64)
-RELEASED_TPTT_MS = 45.0  # manchev2020's program at T = 100, one thread (docs/results/manchev2020.md)
+FLOPS = 5.5e10  # rows above take too long
+# (T, ms) of the authors' programs, one thread: manchev2020's and manchev2025's (K = 10)
+RELEASED = {"tptt": (100, 45.0), "lra": (50, 197.0)}
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class Stack:
         specs = [compose(["task=temporal_order", f"trainer={trainer}", f"task.T={T}", f"seed={r}"]) for r in range(R)]
         size, work = slab_size(specs[0]), Workspace(DTYPES[specs[0].config["dtype"]])
         self.slabs = [Slab(specs[i : i + size], work=work) for i in range(0, R, size)]
+        shape = shape_of(specs[0])
+        p = shape.passes
+        self.flops = 2.0 * R * T * shape.B * shape.H**2 * (p.dependent + p.rows + p.outer)
+        """Of one iteration of all runs."""
 
     @torch.inference_mode()
     def iterate(self) -> None:
@@ -95,6 +102,8 @@ def iteration_rows(lengths: Sequence[int], stacks: Sequence[int], seconds: float
         for T in lengths:
             for R in stacks:
                 stack = Stack(trainer, T, R)
+                if stack.flops > FLOPS:
+                    continue
                 ours, floor = rounds([stack.iterate, stack.floor(T)], seconds)
                 row = {"trainer": trainer, "T": T, "R": R}
                 row |= {"ms_per_iteration": ours.median / R / BLOCK, "floor_ms": floor.median / R / BLOCK}
@@ -126,10 +135,11 @@ def torch_rnn(T: int) -> Callable[[], None]:
 
 
 def comparisons(seconds: float) -> list[dict[str, Any]]:
-    """The aims of the project beside what is measured, at T = 100, R = 1."""
+    """The aims of the project beside what is measured, at R = 1 and T = 100, or where a released program was timed."""
     rows = []
     for trainer in trainers():
-        stack = Stack(trainer, 100, 1)
+        T, released = RELEASED.get(trainer, (100, None))
+        stack = Stack(trainer, T, 1)
         slab = stack.slabs[0]
 
         @torch.inference_mode()
@@ -140,14 +150,14 @@ def comparisons(seconds: float) -> list[dict[str, Any]]:
         def validate_full(slab: Slab = slab) -> None:
             slab.validate([0], [True])
 
-        parts = [stack.iterate, torch_rnn(100), validate, validate_full]
+        parts = [stack.iterate, torch_rnn(T), validate, validate_full]
         block, rnn, first, full = (found.median for found in rounds(parts, seconds))
         step = block / BLOCK
         train = slab.train
         every = train.full_check_every
         validation = ((every - 1) * first + full) / every
-        row: dict[str, Any] = {"trainer": trainer, "ms": step, "torch.nn.RNN / ours": rnn / step}
-        row["released / ours"] = RELEASED_TPTT_MS / step if trainer == "tptt" else None
+        row: dict[str, Any] = {"trainer": trainer, "T": T, "ms": step, "torch.nn.RNN / ours": rnn / step}
+        row["released / ours"] = released / step if released else None
         rows.append(row | {"validation / training": validation / (train.check_every * step)})
     return rows
 
@@ -160,7 +170,7 @@ def main() -> None:
     )
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--stacks", type=int, nargs="+", default=STACKS)
-    parser.add_argument("--seconds", type=float, default=1.0, help="time for each side of a comparison")
+    parser.add_argument("--seconds", type=float, default=0.6, help="time for each side of a comparison")
     args = parser.parse_args()
     prepare_process(threads=1)
     print(f"torch {torch.__version__}, {platform.machine()}, 1 thread; medians; H = 100, B = 20, float32\n")
