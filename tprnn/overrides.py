@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from tprnn.config import MEMBER_KINDS
+from tprnn.errors import UserError, nearest
 from tprnn.listing import conf_folder
 
 # What Hydra, OmegaConf and (for odd group values) plain Python raise for override lines that make no config.
@@ -66,3 +67,26 @@ def as_override(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{as_override(entry)}" for key, entry in value.items()) + "}"
     return "null" if value is None else str(value)
+
+
+def own_keys(words: Iterable[str], prefix: str, names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """A command's own settings `prefix.NAME=TEXT` by name, and the other words. Raises UserError for unknown names."""
+    own: dict[str, str] = {}
+    others = []
+    for word in words:
+        key, _, text = word.partition("=")
+        if not key.startswith(f"{prefix}."):
+            others.append(word)
+            continue
+        name = key.removeprefix(f"{prefix}.")
+        if name not in names:
+            raise UserError(f"unknown key '{key}'; {nearest(key, [f'{prefix}.{entry}' for entry in names])}")
+        own[name] = text
+    return own, others
+
+
+def choice(key: str, text: str, choices: Sequence[str]) -> str:
+    """`text`, one of `choices`. Raises UserError."""
+    if text not in choices:
+        raise UserError(f"{key}: '{text}' is not a choice; {nearest(text, choices)}")
+    return text

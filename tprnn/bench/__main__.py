@@ -16,12 +16,11 @@ import torch
 from tabulate import tabulate
 
 from tprnn.bench.floors import floor, trainers
-from tprnn.bench.pages import replaced
+from tprnn.bench.pages import write_blocks
 from tprnn.compose import compose
 from tprnn.core.work import Workspace
 from tprnn.engine.backlog import slab_size
 from tprnn.engine.slab import DTYPES, Slab, prepare_process
-from tprnn.files import write_atomically
 from tprnn.protocols.cost import shape_of
 
 BLOCK = 2  # iterations of one slab before the next
@@ -186,10 +185,7 @@ def main() -> None:
     print("\n\n".join(blocks.values()))
     print(f"\nwritten: {args.out}")
     if args.into is not None:
-        page = args.into.read_text(encoding="utf-8")
-        for name, text in blocks.items():
-            page = replaced(page, name, text)
-        write_atomically(args.into, page.encode())
+        write_blocks(args.into, blocks)
         print(f"written: {args.into}")
 
 

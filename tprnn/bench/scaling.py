@@ -16,12 +16,11 @@ from tabulate import tabulate
 
 from tprnn.bench.calibrate import CONSTANTS, Point, error, measure, ratios, rounded, write_cpu
 from tprnn.bench.packing import packing_block
-from tprnn.bench.pages import replaced
+from tprnn.bench.pages import write_blocks
 from tprnn.bench.papers import TPTT_GRADIENT, Job, jobs
 from tprnn.compose import compose
 from tprnn.engine.backlog import slab_size
 from tprnn.engine.slab import prepare_process
-from tprnn.files import write_atomically
 from tprnn.protocols.cost import MACHINES, Machine, Shape, iteration_seconds, machines, validation_seconds
 from tprnn.protocols.estimate import duration
 
@@ -180,10 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     blocks["cost model: packing"] = packing_block()
     print(f"{blocks['cost model: papers']}\n\n{blocks['cost model: packing']}")
     if args.into is not None:
-        page = args.into.read_text(encoding="utf-8")
-        for name, text in blocks.items():
-            page = replaced(page, name, text)
-        write_atomically(args.into, page.encode())
+        write_blocks(args.into, blocks)
         print(f"\nwritten: {args.into}")
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.managers import SyncManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tprnn.config import RunSpec
 
@@ -131,6 +131,10 @@ def _itself(backlog: Backlog) -> Backlog:
 
 class BacklogManager(SyncManager):
     """A process that holds the backlog that several share."""
+
+    if TYPE_CHECKING:  # `register` makes it
+
+        def Backlog(self, backlog: Backlog) -> Backlog: ...
 
 
 BacklogManager.register(

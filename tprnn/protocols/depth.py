@@ -11,7 +11,8 @@ from tabulate import tabulate
 
 from tprnn.compose import points
 from tprnn.config import RunSpec, flatten
-from tprnn.errors import UserError, nearest
+from tprnn.errors import UserError
+from tprnn.overrides import choice, own_keys
 from tprnn.protocols import estimate as cost
 from tprnn.protocols.many import Outcome, exit_code, run_all
 
@@ -65,27 +66,18 @@ class Rung:
 
 def parse(argv: Sequence[str]) -> tuple[Climb, list[str]]:
     """The climb and the overrides of the runs. Raises UserError."""
-    names = [entry.name for entry in dataclasses.fields(Climb)]
+    if any(word.partition("=")[0].lstrip("+") == "task.T" for word in argv):
+        raise UserError("task.T: the climb sets it; give depth.start, depth.step, depth.max")
+    own, overrides = own_keys(argv, "depth", [entry.name for entry in dataclasses.fields(Climb)])
     values: dict[str, Any] = {}
-    overrides: list[str] = []
-    for word in argv:
-        key, equals, value = word.partition("=")
-        if key.lstrip("+") == "task.T":
-            raise UserError("task.T: the climb sets it; give depth.start, depth.step, depth.max")
-        if not key.startswith("depth."):
-            overrides.append(word)
-            continue
-        name = key.removeprefix("depth.")
-        if name not in names:
-            raise UserError(f"unknown key '{key}'; {nearest(key, [f'depth.{entry}' for entry in names])}")
+    for name, text in own.items():
+        key = f"depth.{name}"
         if name == "rung":
-            if value not in RUNGS:
-                raise UserError(f"{key}: '{value}' is not a choice; {nearest(value, RUNGS)}")
-            values[name] = value
-            continue
-        if not equals or not value.isascii() or not value.isdigit() or int(value) < 1:
-            raise UserError(f"{key}: expected a whole number above 0, got {value!r}")
-        values[name] = int(value)
+            values[name] = choice(key, text, RUNGS)
+        elif not text.isascii() or not text.isdigit() or int(text) < 1:
+            raise UserError(f"{key}: expected a whole number above 0, got {text!r}")
+        else:
+            values[name] = int(text)
     climb = Climb(**values)
     if climb.max < climb.start:
         raise UserError(f"depth.max: expected at least depth.start = {climb.start}, got {climb.max}")

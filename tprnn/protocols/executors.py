@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def _library(name: str) -> Any:
         raise UserError(f"{PREFIX}.executor needs {name}: pip install 'tprnn[{extra}]'") from error
 
 
-class _Submitit:
+class _Submitit(ABC):
     """What SLURM and local jobs share."""
 
     cluster: str
@@ -105,9 +106,9 @@ class _Submitit:
         self.settings, self.submitit, self.folder = settings, submitit, folder
         self.handles: dict[str, Any] = {}
 
+    @abstractmethod
     def executor(self) -> Any:
         """submitit's executor with all settings."""
-        raise NotImplementedError
 
     def submit(self, stacks: Sequence[Sequence[RunSpec]]) -> list[Job]:
         executor = self.executor()

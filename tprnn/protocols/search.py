@@ -15,7 +15,8 @@ from tabulate import tabulate
 
 from tprnn.compose import points
 from tprnn.config import RunSpec
-from tprnn.errors import UserError, nearest
+from tprnn.errors import UserError
+from tprnn.overrides import choice, own_keys
 from tprnn.protocols.many import Outcome, exit_code, run_all
 from tprnn.protocols.progress import first_line
 from tprnn.protocols.samplers import AtRandom, Sampler, Space, Trial, require_optuna, tpe
@@ -83,23 +84,14 @@ def score(outcome: Outcome) -> float | None:
 
 def parse(argv: Sequence[str]) -> tuple[Plan, list[str]]:
     """The plan and the overrides of the runs. Raises UserError."""
-    names = [entry.name for entry in dataclasses.fields(Plan)]
+    own, overrides = own_keys(argv, "search", [entry.name for entry in dataclasses.fields(Plan)])
     values: dict[str, Any] = {}
-    overrides: list[str] = []
-    for word in argv:
-        key, _, value = word.partition("=")
-        if not key.startswith("search."):
-            overrides.append(word)
-            continue
-        name = key.removeprefix("search.")
-        if name not in names:
-            raise UserError(f"unknown key '{key}'; {nearest(key, [f'search.{entry}' for entry in names])}")
+    for name, text in own.items():
+        key = f"search.{name}"
         if name == "sampler":
-            if value not in SAMPLERS:
-                raise UserError(f"{key}: '{value}' is not a choice; {nearest(value, SAMPLERS)}")
-            values[name] = value
+            values[name] = choice(key, text, SAMPLERS)
         else:
-            values[name] = _rate(key, value) if name in ("low", "high") else _count(key, value, int(name != "seeds"))
+            values[name] = _rate(key, text) if name in ("low", "high") else _count(key, text, int(name != "seeds"))
     plan = Plan(**values)
     if plan.high <= plan.low:
         raise UserError(f"search.high: expected more than search.low = {plan.low:g}, got {plan.high:g}")

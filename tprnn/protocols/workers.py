@@ -76,7 +76,7 @@ def train_in_workers(
 ) -> list[Outcome]:
     """Train in worker processes that share a backlog."""
     crew = _crew(processes(execution), execution["threads"])  # whose processes begin as they are needed
-    shared = crew.manager.Backlog(backlog)  # type: ignore[attr-defined]
+    shared = crew.manager.Backlog(backlog)
     crew.flag.clear()
     outcomes: list[Outcome] = []
     done = threading.Event()

@@ -85,6 +85,9 @@ class Trainer(ABC):
     recurrent: ClassVar[tuple[str, ...]] = ()
     """Which of them are square matrices whose spectral radius is watched."""
 
+    additive: ClassVar[bool] = False
+    """Whether the rule trains only networks whose pre-activations are x_t W_xh + h_{t-1} W_hh + b_h."""
+
     def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Model, optimizer: Optimizer) -> None:
         self.settings, self.seeds, self.model, self.optimizer = list(settings), list(seeds), model, optimizer
         self._numbers: dict[str, Tensor | float] = {}
@@ -93,7 +96,8 @@ class Trainer(ABC):
     @classmethod
     def check(cls, config: Mapping[str, Any]) -> None:
         """Raise UserError where a rule cannot train what the whole config describes."""
-        names = (*member_class("model", config["model"]["rule"]).parameters, *cls.extra)
+        network = member_class("model", config["model"]["rule"])
+        names = (*network.parameters, *cls.extra)
         for key in ("freeze", "rate_factors"):
             for name in config["trainer"][key]:
                 if name not in names:
@@ -101,6 +105,9 @@ class Trainer(ABC):
         for name, factor in config["trainer"]["rate_factors"].items():
             if not 0.0 <= factor < float("inf"):
                 raise UserError(f"trainer.rate_factors.{name}: expected a finite number from 0 on, got {factor:g}")
+        if cls.additive and not network.additive:
+            rule, model = config["trainer"]["name"], config["model"]["name"]
+            raise UserError(f"trainer: {rule} cannot train model={model}; give model=srn")
 
     @classmethod
     def passes(cls, config: Mapping[str, Any]) -> Passes:

@@ -25,10 +25,9 @@ from typing import Any
 
 from torch import Tensor
 
-from tprnn.config import member_class, rate, setting
+from tprnn.config import rate, setting
 from tprnn.core.products import row_product
 from tprnn.core.work import chunks
-from tprnn.errors import UserError
 from tprnn.models.base import States, Tensors
 from tprnn.optimizers.base import like
 from tprnn.tasks.base import Batch
@@ -47,15 +46,9 @@ class DFA(Trainer):
     """Errors of outputs at all earlier steps at once, by fixed random weights."""
 
     Settings = DFASettings
+    additive = True
     extra = ("B_yh",)
     fixed = ("B_yh",)
-
-    @classmethod
-    def check(cls, config: Mapping[str, Any]) -> None:
-        super().check(config)
-        model = config["model"]
-        if not member_class("model", model["rule"]).additive:
-            raise UserError(f"trainer: {config['trainer']['name']} cannot train model={model['name']}; give model=srn")
 
     @classmethod
     def passes(cls, config: Mapping[str, Any]) -> Passes:

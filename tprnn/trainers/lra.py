@@ -41,7 +41,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tprnn.config import member_class, rate, setting
+from tprnn.config import rate, setting
 from tprnn.core.directions import normalizer, omega
 from tprnn.core.products import outer_sum, rows
 from tprnn.core.work import step_slices
@@ -79,6 +79,7 @@ class LRA(Trainer):
     """Local losses instead of the gradient of E for W_hh, b_h and W_xh."""
 
     Settings = LRASettings
+    additive = True
 
     def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)
@@ -104,9 +105,7 @@ class LRA(Trainer):
     @classmethod
     def check(cls, config: Mapping[str, Any]) -> None:
         super().check(config)
-        model, trainer = config["model"], config["trainer"]
-        if not member_class("model", model["rule"]).additive:
-            raise UserError(f"trainer: {trainer['name']} cannot train model={model['name']}; give model=srn")
+        trainer = config["trainer"]
         if trainer["gradient"] == "through_time" and trainer["inner"] != "literal":
             raise UserError("trainer.gradient: through_time is the released program's; give trainer.inner=literal too")
 

@@ -30,12 +30,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tprnn.config import member_class, rate, setting
+from tprnn.config import rate, setting
 from tprnn.core.activations import pair_like
 from tprnn.core.products import one_step, row_sum, rows
 from tprnn.core.streams import Stream, normals, uniform
 from tprnn.core.work import chunks, step_slices
-from tprnn.errors import UserError
 from tprnn.models.base import States, Tensors
 from tprnn.optimizers.base import per_run
 from tprnn.tasks.base import Batch
@@ -62,6 +61,7 @@ class TPTT(Trainer):
     """Targets instead of gradients for W_hh and b_h."""
 
     Settings: ClassVar[type] = TPTTSettings
+    additive = True
     extra = ("V_hh", "c_h")
     recurrent: ClassVar[tuple[str, ...]] = ("V_hh",)
 
@@ -73,13 +73,6 @@ class TPTT(Trainer):
         self.noise_stream = Stream(seeds, "noise", model.device)
         self.p_g = per_run([one.p_g for one in self.settings], torch.float64, model.device)
         self.phase_stream = Stream(seeds, "phase", model.device)
-
-    @classmethod
-    def check(cls, config: Mapping[str, Any]) -> None:
-        super().check(config)
-        model = config["model"]
-        if not member_class("model", model["rule"]).additive:
-            raise UserError(f"trainer: {config['trainer']['name']} cannot train model={model['name']}; give model=srn")
 
     @classmethod
     def passes(cls, config: Mapping[str, Any]) -> Passes:

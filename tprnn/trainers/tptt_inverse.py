@@ -34,7 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tprnn.config import member_class, rate, setting
+from tprnn.config import rate, setting
 from tprnn.core.activations import ACTIVATIONS
 from tprnn.core.inverses import INVERSES
 from tprnn.core.products import one_step
@@ -63,6 +63,7 @@ class TPTTInverse(Trainer):
     """Targets by the regularised inverse of the layer itself."""
 
     Settings = TPTTInverseSettings
+    additive = True
 
     def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)
@@ -74,8 +75,6 @@ class TPTTInverse(Trainer):
     def check(cls, config: Mapping[str, Any]) -> None:
         super().check(config)
         model = config["model"]
-        if not member_class("model", model["rule"]).additive:
-            raise UserError(f"trainer: {config['trainer']['name']} cannot train model={model['name']}; give model=srn")
         known = [name for name, activation in ACTIVATIONS.items() if activation in INVERSES]
         if model["activation"] not in known:
             rule = config["trainer"]["name"]
