@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from tprnn.config import RunSpec, set_dotted
+from tprnn.core import scans
 from tprnn.engine.slab import prepare_process
 from tprnn.store import RunFolder, Store
 
@@ -50,6 +52,12 @@ def make_spec(changes: dict[str, Any] | None = None, **choices: str) -> RunSpec:
 def spec() -> Callable[..., RunSpec]:
     """The spec maker."""
     return make_spec
+
+
+@pytest.fixture(params=["call by call", "compiled"])
+def recurrences(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test twice: with recurrences of PyTorch's calls, and with compiled ones also in float64."""
+    monkeypatch.setattr(scans, "COMPILED", set() if request.param == "call by call" else {torch.float32, torch.float64})
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from reference import bptt_gradients, recorded_gradients, tptt_gradients
 from tprnn.engine.slab import Slab
 from tprnn.tasks.base import Batch
 
+pytestmark = pytest.mark.usefixtures("recurrences")
+
 SMALL = {"dtype": "float64", "model.H": 7, "train.batch_size": 5, "task.T": 20}
 
 

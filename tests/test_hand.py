@@ -12,6 +12,8 @@ from reference import recorded_gradients
 from tprnn.engine.slab import Slab
 from tprnn.tasks.base import Batch
 
+pytestmark = pytest.mark.usefixtures("recurrences")
+
 # x = (1, 0.5), target 0.3; linear output, E = (y - 0.3)^2
 W_XH, W_HH, B_H, W_HY, B_Y, V_HH, C_H = 0.5, 0.8, 0.1, 2.0, -0.1, 0.6, 0.2
 ALPHA_I = 0.25

@@ -17,6 +17,8 @@ from tprnn.core.streams import Stream, normals, uniform
 from tprnn.engine.slab import Slab
 from tprnn.tasks.base import Batch
 
+pytestmark = pytest.mark.usefixtures("recurrences")
+
 B, H, SEEDS, MU = 5, 9, (11, 12), 0.9
 Array = np.ndarray
 SIGMA = {"tanh": np.tanh, "sigmoid": lambda a: 1 / (1 + np.exp(-a)), "relu": lambda a: np.maximum(a, 0)}

@@ -17,6 +17,8 @@ from tprnn.engine.slab import Slab
 from tprnn.errors import UserError
 from tprnn.tasks.base import Batch
 
+pytestmark = pytest.mark.usefixtures("recurrences")
+
 SMALL = {"dtype": "float64", "model.H": 7, "train.batch_size": 5, "task.T": 10}
 # signals that live through ten steps, and limits that some of them exceed
 STRONG = {"trainer.gamma": 15.0, "trainer.K": 3, "trainer.c_0": 0.01, "trainer.c_1": 0.01}

@@ -16,10 +16,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tprnn.core import scans
 from tprnn.core.activations import Activation
 from tprnn.core.init import Initialisation
 from tprnn.core.losses import LOSSES
-from tprnn.core.products import lookup, outer_sum, row_product, row_sum
+from tprnn.core.products import lookup, lookup_gradient, outer_sum, row_product, row_sum
+from tprnn.core.scans import Inputs
 from tprnn.core.streams import Stream
 from tprnn.core.work import Workspace, step_slices
 from tprnn.tasks.base import Batch, Task
@@ -68,6 +70,8 @@ class Model(ABC):
     H: int
     """Hidden units."""
     activation: Activation
+    compiled: bool = False
+    """Whether recurrences run compiled (core/scans.py)."""
     starts: tuple[Initialisation, Initialisation]
     """How square hidden matrices start, and how all other matrices do."""
 
@@ -128,6 +132,32 @@ class Model(ABC):
         if batch.tokens:
             return lookup(params["W_xh"] + bias[:, None], batch.inputs, out)
         return torch.add(row_product(batch.inputs, params["W_xh"]), bias[:, None, None], out=out)
+
+    def inputs_of(self, params: Tensors, batch: Batch, bias: Tensor) -> Inputs:
+        """The same as compiled recurrences take it: tokens are looked up there."""
+        table = params["W_xh"] + bias[:, None]
+        if batch.tokens:
+            return Inputs(table.new_empty(0, 0, 0, 0), batch.inputs, table)
+        R, T, B = batch.inputs.shape[:3]
+        x = self.work.tensor("x", R, T, B, self.H)
+        self.input_part(params, batch, bias, x)
+        return Inputs(x, torch.empty(0, 0, 0, dtype=torch.int64), table)
+
+    def row_sum(self, d: Tensor) -> Tensor:
+        """The sum over steps and batch, the gradient of a bias: [R, T, B, H] -> [R, H]."""
+        if not self.compiled:
+            return row_sum(d)
+        totals = d.new_empty(d.shape[0], d.shape[3])
+        scans.kernels().sums(totals.numpy(), scans.array(d))
+        return totals
+
+    def token_sum(self, tokens: Tensor, d: Tensor) -> Tensor:
+        """sum_t x_t^T d_t for one-hot x_t: tokens [R, T, B], d [R, T, B, H] -> [R, I, H]."""
+        if not self.compiled:
+            return lookup_gradient(tokens, d, self.inputs)
+        table = d.new_empty(d.shape[0], self.inputs, d.shape[3])
+        scans.kernels().sum_by_token(table.numpy(), scans.array(d), scans.array(tokens))
+        return table
 
     def valid(self, batch: Batch) -> list[Tensor]:
         """For each step that may stand before a sequence: 1 from its start on, else 0."""

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from tprnn.config import setting
+from tprnn.core import scans
 from tprnn.core.activations import ACTIVATIONS
 from tprnn.core.init import INITIALISATIONS
-from tprnn.core.products import lookup_gradient, one_step, outer_sum, row_sum
+from tprnn.core.products import one_step, outer_sum
 from tprnn.core.work import chunks, step_slices
 from tprnn.models.base import Model, States, Tensors
 from tprnn.tasks.base import Batch, Task
@@ -44,6 +45,7 @@ class SRN(Model):
         super().__init__(task, dtype, device)
         self.H = settings.H
         self.activation = ACTIVATIONS[settings.activation]()
+        self.compiled = scans.compiled(self.activation, dtype, device)
         self.starts = INITIALISATIONS[settings.init]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -54,6 +56,11 @@ class SRN(Model):
         R, T, B = batch.inputs.shape[:3]
         h, h_t = self.work.steps("h", R, T + 1, B, self.H)
         valid = self.valid(batch)
+        if self.compiled:
+            source = scans.inputs(self.inputs_of(params, batch, params["b_h"]))
+            W, start = scans.array(params["W_hh"]), scans.starts(batch.start, R)
+            scans.kernels().forward(h.numpy(), *source, W, start)
+            return States(h, h_t, valid, batch)
         W_hh, add_product, _ = one_step(params["W_hh"])
         apply_ = self.activation.apply_
         # for one run the input part is written where the state will be, which saves a copy at each step
@@ -69,6 +76,10 @@ class SRN(Model):
         R, T, B = states.batch.inputs.shape[:3]
         S = states.batch.outputs
         da, da_t = self.work.steps("delta", R, T, B, self.H)
+        if self.compiled:
+            signals, start = (states.h.numpy(), scans.array(dh)), scans.starts(states.batch.start, R)
+            scans.kernels().adjoint(da.numpy(), *signals, scans.array(params["W_hh"].mT), start)
+            return da
         dh_t = step_slices(dh)
         W_hh_T, _, product = one_step(params["W_hh"].mT.contiguous())  # as a view it takes half as long again
         back = torch.empty_like(da_t[0])
@@ -91,8 +102,8 @@ class SRN(Model):
         if "W_hh" in names:
             found["W_hh"] = outer_sum(states.h[:, :-1], da)
         if "b_h" in names:
-            found["b_h"] = row_sum(da)
+            found["b_h"] = self.row_sum(da)
         if "W_xh" in names:
             x = states.batch.inputs
-            found["W_xh"] = lookup_gradient(x, da, self.inputs) if states.batch.tokens else outer_sum(x, da)
+            found["W_xh"] = self.token_sum(x, da) if states.batch.tokens else outer_sum(x, da)
         return found

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tprnn.core import scans
 from tprnn.core.activations import Shift
-from tprnn.core.directions import normalizer, omega
+from tprnn.core.directions import normalizer, omega, unit
 from tprnn.core.products import one_step
 from tprnn.core.work import step_slices
 from tprnn.models.base import Model, States, Tensors
@@ -50,23 +51,57 @@ class Inner:
     def mover(self, gamma: Tensor | float, x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """(place, n) -> place + gamma Normalize(n / gamma, c_1), in place, for n of the shape of x."""
         C = like(self.c_1 * gamma, x)
+        if not isinstance(C, Tensor) and not C:
+            return torch.Tensor.add_
+        if self.force:  # by directions: the square of what has all but vanished would leave the range
+
+            def forced(place: Tensor, n: Tensor) -> Tensor:
+                step = unit(n)[0] * C
+                return place.add_(torch.where(C > 0, step, n) if isinstance(C, Tensor) else step)
+
+            return forced
         norm, every = torch.linalg.vector_norm, None if x.dim() == 2 else (-2, -1)
         if isinstance(C, Tensor):
 
             def scaled(place: Tensor, n: Tensor) -> Tensor:
-                factor = normalizer(norm(n, dim=every, keepdim=True), C, self.force)
+                factor = normalizer(norm(n, dim=every, keepdim=True), C, force=False)
                 return place.add_(n) if factor is None else place.addcmul_(n, factor)
 
             return scaled
-        if not C:
-            return torch.Tensor.add_
-        least, maximum = x.new_full((), 1e-30 if self.force else C), torch.maximum
+        least, maximum = x.new_full((), C), torch.maximum
 
         def divided(place: Tensor, n: Tensor) -> Tensor:  # C n / max(||n||, C)
             length = norm(n) if every is None else norm(n, dim=every, keepdim=True)
             return place.addcdiv_(n, maximum(length, least), value=C)
 
         return divided
+
+
+def carry_compiled(inner: Inner, model: Model, params: Tensors, states: States, a: Tensor, moved: Tensor) -> Tensor:
+    """`carry_back` in one call, for displacements; a [R, T, B, H]."""
+    from tprnn.trainers._lra_compiled import carry_back
+
+    R, T, B, H = a.shape
+    g = model.work.tensor("g", R, T, B, H)
+    scans.kernels()
+    carry_back(
+        g.numpy(),
+        scans.array(a),
+        states.h.numpy(),
+        scans.array(moved),
+        scans.array(params["W_hh"]),
+        scans.array(params["W_hh"].mT),
+        scans.starts(states.batch.start, R),
+        inner.K,
+        scans.numbers(inner.gamma, R),
+        scans.numbers(inner.c_1, R),
+        inner.force,
+        inner.log_penalty,
+        inner.literal,
+        scans.numbers(inner.omega, R),
+        inner.omega_form == "ratio",
+    )
+    return g
 
 
 def carry_back(

@@ -49,7 +49,7 @@ from tprnn.errors import UserError
 from tprnn.models.base import Readout, States, Tensors
 from tprnn.optimizers.base import like
 from tprnn.tasks.base import Batch
-from tprnn.trainers._lra_local import Inner, carry_back
+from tprnn.trainers._lra_local import Inner, carry_back, carry_compiled
 from tprnn.trainers._lra_released import Released
 from tprnn.trainers._lra_sums import Seen, Sums
 from tprnn.trainers.base import Passes, State, Trainer, TrainerSettings
@@ -160,8 +160,10 @@ class LRA(Trainer):
             released.losses(watch)
             extra = released.omega_gradients() if self.with_omega else None
             return self.sums.through_time(released.gradients(), extra, seen)
-        a_t, x_t = step_slices(a), step_slices(x)
-        g = carry_back(inner, model, params, states, a_t, x_t, moved, watch)
+        if model.compiled and not inner.absolute and watch is None:
+            g = carry_compiled(inner, model, params, states, a, moved)
+        else:
+            g = carry_back(inner, model, params, states, step_slices(a), step_slices(x), moved, watch)
         return self.sums.local(params, states, g.mul_(-2.0 / (g.shape[2] * g.shape[3])), seen)
 
     def pre_activations(self, params: Tensors, states: States) -> tuple[Tensor, Tensor]:

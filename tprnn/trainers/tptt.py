@@ -31,8 +31,9 @@ import torch
 from torch import Tensor
 
 from tprnn.config import rate, setting
+from tprnn.core import scans
 from tprnn.core.activations import pair_like
-from tprnn.core.products import one_step, row_sum, rows
+from tprnn.core.products import one_step, outer_sum, row_sum, rows
 from tprnn.core.streams import Stream, normals, uniform
 from tprnn.core.work import chunks, step_slices
 from tprnn.models.base import States, Tensors
@@ -135,8 +136,21 @@ class TPTT(Trainer):
             h_tm1 = h_tm1 + deviation * epsilon
             h_t = model.input_part(params, states.batch, params["b_h"], model.work.tensor("noisy", R, T, B, H))
             activation.apply_(rows(h_t).baddbmm_(rows(h_tm1), params["W_hh"]))
+        steps = T if self.options.reading == "released" else T - 1
+        if model.compiled:
+            d = model.work.tensor("d", R, steps, B, H)
+            scans.kernels().inverse_signal(
+                d.numpy(),
+                *((scans.array(h_t), 0) if self.noisy else (states.h.numpy(), 1)),
+                scans.array(h_tm1) if self.noisy else states.h.numpy(),
+                *scans.inputs(model.inputs_of(params, states.batch, params["c_h"])),
+                scans.array(params["V_hh"]),
+                scans.starts(states.batch.start, R),
+            )
+            gradients = {"V_hh": outer_sum(h_t[:, :steps], d), "c_h": model.row_sum(d)}
+            return {name: g.mul_(2.0 / (B * H)) for name, g in gradients.items()}
         gradients = {"V_hh": h_t.new_zeros(R, H, H), "c_h": h_t.new_zeros(R, H)}
-        for first, last in chunks(T if self.options.reading == "released" else T - 1, h_t):
+        for first, last in chunks(steps, h_t):
             part = h_t[:, first:last]
             g = activation.apply_(self.inverse_input(params, states.batch, part, first))
             d = torch.sub(g, h_tm1[:, first:last], out=model.work.tensor("d", *part.shape))
@@ -156,13 +170,33 @@ class TPTT(Trainer):
         """Displacements delta_t = h_hat_t - h_t for t = 1..T, [R, T, B, H]; Eq. 3 and 8, dai2021 eq. 22."""
         h = states.h[:, 1:]
         delta, delta_t = self.model.work.steps("delta", *h.shape)
-        e = step_slices(dh * -(shaped(self.alpha_i) * dh.shape[1]))  # the pull of each step's own output; E = mean E_t
+        pull = dh * -(shaped(self.alpha_i) * dh.shape[1])  # of each step's own output; E = mean E_t
+        if self.model.compiled and self.options.targets == "displacement":
+            self.carry_compiled(params, states, delta, pull)
+            return delta
+        e = step_slices(pull)
         delta_t[-1].copy_(e[-1])  # Eq. 3
         if self.options.targets == "displacement":
             self.carry_displacement(params, states, delta_t, e)
         else:
             self.carry_absolute(params, states, delta_t, e)
         return delta
+
+    def carry_compiled(self, params: Tensors, states: States, delta: Tensor, e: Tensor) -> None:
+        """`carry_displacement` in one call."""
+        batch, (R, T) = states.batch, delta.shape[:2]
+        carried = self.carried(T)
+        factors = delta.new_ones(R, T) if carried is None else carried
+        scans.kernels().displacements(
+            delta.numpy(),
+            states.h.numpy(),
+            scans.array(e),
+            scans.array(factors),
+            self.options.difference_correction,
+            *scans.inputs(self.model.inputs_of(params, batch, params["c_h"])),
+            scans.array(params["V_hh"]),
+            scans.starts(batch.start, R),
+        )
 
     def carry_displacement(self, params: Tensors, states: States, delta_t: list[Tensor], e: Sequence[Tensor]) -> None:
         """Eq. 8 for t = T-1..1 in the exact form of core/activations. Index t of `delta_t` holds step t + 1."""
@@ -171,7 +205,7 @@ class TPTT(Trainer):
         V_hh, _, product = one_step(params["V_hh"])
         pair = pair_like(delta_t[0])
         u, displacement = pair[1], activation.displacement
-        merged = self.merged(states, e)
+        factors = self.factors(states)
         for first, last in reversed(chunks(T - 1, states.h)):
             later = slice(first + 1, last + 1)
             # a of G(x_{t+1}, h_{t+1})
@@ -187,8 +221,7 @@ class TPTT(Trainer):
                 displacement(a_t[t - first], b_t[t - first], pair, delta_t[t])
                 if gap:
                     delta_t[t].add_(gap[t - first])
-                if merged:
-                    self.pull(states, delta_t[t], e, t)
+                self.pull(states, delta_t[t], e, t, factors)
 
     def carry_absolute(self, params: Tensors, states: States, delta_t: list[Tensor], e: Sequence[Tensor]) -> None:
         """Eq. 8 on h_hat itself, as the released program computes it; delta_t = h_hat_t - h_t afterwards."""
@@ -196,6 +229,7 @@ class TPTT(Trainer):
         _, T, B, H = states.h[:, 1:].shape
         V_hh, add_product, _ = one_step(params["V_hh"])
         h_hat = states.h_t[-1] + delta_t[-1]
+        factors = self.factors(states)
         for first, last in reversed(chunks(T - 1, states.h)):
             later = states.h[:, first + 2 : last + 2]
             g_t = step_slices(model.activation.apply_(self.inverse_input(params, states.batch, later, first + 1)))
@@ -206,21 +240,28 @@ class TPTT(Trainer):
                 h_t = states.h_t[t + 1]
                 h_hat = h_t - g_t[t - first] + g_hat if self.options.difference_correction else g_hat
                 torch.sub(h_hat, h_t, out=delta_t[t])
-                if self.pull(states, delta_t[t], e, t):
+                if self.pull(states, delta_t[t], e, t, factors):
                     h_hat = h_t + delta_t[t]
 
-    def merged(self, states: States, e: Sequence[Tensor]) -> bool:
-        """Whether `pull` has anything to do at steps before the last."""
-        return len(e) > 1 or bool(states.valid)
+    def carried(self, T: int) -> Tensor | None:
+        """What each step keeps of the displacement carried back to it, [R, T]; None: all."""
+        return None
 
-    def pull(self, states: States, delta: Tensor, e: Sequence[Tensor], t: int) -> bool:
+    def factors(self, states: States) -> Sequence[Tensor]:
+        """`carried` step by step; empty for None."""
+        carried = self.carried(states.batch.T)
+        return () if carried is None else step_slices(carried[:, :, None, None])
+
+    def pull(self, states: States, delta: Tensor, e: Sequence[Tensor], t: int, factors: Sequence[Tensor]) -> bool:
         """Add what step t + 1's own output asks for; no target before a sequence. Whether delta changed."""
         own, before = t >= states.batch.T - len(e), t < len(states.valid)
+        if factors:
+            delta.mul_(factors[t])
         if own:
             delta.add_(e[t - states.batch.T + len(e)])
         if before:
             delta.mul_(states.valid[t])
-        return own or before
+        return own or before or bool(factors)
 
     def local_gradients(self, states: States, delta: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Eq. 10 and 13: dMSE(F(x_t, h_{t-1}), h_hat_t)/da_t = -(2/BH) delta_t * sigma'(a_t), summed over t."""

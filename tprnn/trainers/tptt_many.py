@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 
 from tprnn.config import setting
-from tprnn.models.base import States
 from tprnn.trainers.tptt import TPTT, TPTTSettings
 
 
@@ -49,9 +48,9 @@ class TPTTMany(TPTT):
 
     def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)
-        shrink = self.number("shrink")
-        self.shrink = shrink.view(-1, 1, 1) if isinstance(shrink, Tensor) else shrink
+        self.shrink = torch.tensor([one.shrink for one in self.settings], dtype=model.dtype, device=model.device)
         self.shrinks = any(one.shrink < 1.0 for one in self.settings)
+        self.kept: dict[int, Tensor] = {}
         self.g_first = torch.tensor([one.g_first for one in self.settings], device=model.device)
         self.waits = any(one.g_first > 0 for one in self.settings)
 
@@ -62,14 +61,13 @@ class TPTTMany(TPTT):
         begun = self.g_first <= position  # [R]
         return (None if in_g is None else in_g | ~begun), (begun if in_f is None else in_f & begun)
 
-    def merged(self, states: States, e: Sequence[Tensor]) -> bool:
-        return self.shrinks or self.options.truncate is not None or super().merged(states, e)
-
-    def pull(self, states: States, delta: Tensor, e: Sequence[Tensor], t: int) -> bool:
-        """As `tptt`, after what was carried back to step t + 1 has been cut off or has shrunk."""
-        cut = self.options.truncate is not None and (states.batch.T - 1 - t) % self.options.truncate == 0
-        if cut:
-            delta.zero_()
-        elif self.shrinks:
-            delta.mul_(self.shrink)
-        return super().pull(states, delta, e, t) or cut or self.shrinks
+    def carried(self, T: int) -> Tensor | None:
+        """`shrink` of it, and nothing where it is cut off: `truncate` steps before the last, and so on."""
+        truncate = self.options.truncate
+        if (truncate is None or truncate >= T) and not self.shrinks:
+            return None
+        if T not in self.kept:  # once for a length, and always the same tensor
+            steps_left = torch.arange(T - 1, -1, -1, device=self.model.device)
+            goes_on = steps_left % truncate > 0 if truncate is not None else steps_left >= 0
+            self.kept[T] = self.shrink[:, None] * goes_on
+        return self.kept[T]

@@ -1,0 +1,108 @@
+"""Compiled recurrences beside PyTorch's calls: which networks have them, and that they compute the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import MEMBERS, make_spec
+
+from tprnn.core import scans
+from tprnn.core.activations import Relu, Sigmoid, Tanh
+from tprnn.engine.slab import Slab
+from tprnn.errors import UserError
+
+X = np.concatenate([np.geomspace(1e-30, 20.0, 20_000), np.linspace(0.0, 20.0, 20_000)]).astype(np.float32)
+
+
+def of_tanh(x: np.ndarray) -> np.ndarray:
+    """What compiled code takes for tanh x, read off the first state of a network of one unit with the input x."""
+    h = np.zeros((1, 2, x.size, 1), x.dtype)
+    weights, nothing = np.zeros((1, 1, 1), x.dtype), np.zeros((0, 0, 0), np.int64)
+    scans.kernels().forward(h, x.reshape(1, 1, -1, 1), nothing, weights, weights, np.zeros((1, 0), np.int64))
+    return h[0, 1, :, 0]
+
+
+def test_tanh_is_right_to_a_few_roundings_however_small_its_value() -> None:
+    true = np.tanh(X.astype(np.float64))
+    error = np.abs(of_tanh(X) - true)
+    assert (error <= 4e-7 * true + 1e-45).all()
+
+
+def test_tanh_is_odd_and_stays_within_one() -> None:
+    assert (of_tanh(-X) == -of_tanh(X)).all()
+    assert np.abs(of_tanh(X)).max() <= 1.0
+
+
+def test_tanh_in_float64_is_that_of_the_library() -> None:
+    x = X.astype(np.float64)
+    assert np.allclose(of_tanh(x), np.tanh(x), rtol=1e-15, atol=0.0)
+
+
+def test_tanh_passes_on_what_is_not_a_number() -> None:
+    x = X.copy()
+    x[7] = np.nan
+    assert np.isnan(of_tanh(x)).nonzero()[0].tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("activation", "dtype", "device", "answer"),
+    [
+        (Tanh(), torch.float32, "cpu", True),
+        (Tanh(), torch.float64, "cpu", False),
+        (Tanh(), torch.float32, "cuda", False),
+        (Tanh(), torch.float32, "meta", False),
+        (Sigmoid(), torch.float32, "cpu", False),
+        (Relu(), torch.float32, "cpu", False),
+    ],
+)
+def test_compiled_are_tanh_networks_in_float32_on_a_cpu(
+    activation: Any, dtype: torch.dtype, device: str, answer: bool
+) -> None:
+    assert scans.compiled(activation, dtype, device) is answer
+
+
+def trained(trainer: str, task: str, **structural: Any) -> dict[str, torch.Tensor]:
+    changes = {"task.T": 12, "model.H": 9, "train.batch_size": 4, "dtype": "float64"}
+    slab = Slab([make_spec(changes | structural | {"seed": seed}, trainer=trainer, task=task) for seed in (0, 1)])
+    for _ in range(3):
+        slab.advance()
+    return slab.state.flat()
+
+
+@pytest.mark.parametrize("task", MEMBERS["task"])
+@pytest.mark.parametrize("trainer", MEMBERS["trainer"])
+def test_every_rule_learns_the_same_compiled(trainer: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        expected = trained(trainer, task)
+    except UserError as error:
+        pytest.skip(str(error))  # the rule refuses the task
+    monkeypatch.setattr(scans, "COMPILED", {torch.float64})
+    found = trained(trainer, task)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "structural"),
+    [
+        ("tptt", {"trainer.difference_correction": False}),
+        ("tptt", {"trainer.reading": "paper", "trainer.noise": 0.1}),
+        ("tptt_many", {"trainer.truncate": 3, "trainer.shrink": 0.9}),
+        ("lra", {"trainer.force": True}),
+        ("lra", {"trainer.c_1": 1e-6, "trainer.c_0": 1e-6}),
+        ("lra", {"trainer.loss": "log_penalty", "trainer.inner": "literal", "trainer.gamma": 5.0}),
+        ("lra", {"trainer.omega": 0.1, "trainer.gamma": 5.0}),
+        ("lra", {"trainer.omega": 0.1, "trainer.omega_form": "ratio", "trainer.omega_on": "released"}),
+    ],
+)
+def test_every_form_of_a_rule_too(trainer: str, structural: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for task in ("temporal_order", "adding"):
+        monkeypatch.setattr(scans, "COMPILED", set())
+        expected = trained(trainer, task, **structural)
+        monkeypatch.setattr(scans, "COMPILED", {torch.float64})
+        found = trained(trainer, task, **structural)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-8, atol=1e-12)

@@ -1,0 +1,67 @@
+"""Which recurrences run compiled, and PyTorch's tensors as the arrays that compiled code takes."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tprnn.core.activations import Activation, Tanh
+
+COMPILED = {torch.float32}
+"""Not float64: math.tanh, one number at a time, costs more than PyTorch's calls."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """x_t W_xh + bias as compiled code reads it; of `x` and `tokens` one is empty."""
+
+    x: Tensor
+    """[R, T, B, H]."""
+    tokens: Tensor
+    """[R, T, B], rows of `table`."""
+    table: Tensor
+    """W_xh + bias, [R, I, H]."""
+
+
+def compiled(activation: Activation, dtype: torch.dtype, device: str | torch.device) -> bool:
+    """Whether a network's recurrences run compiled (core/compiled.py): tanh, float32, CPU."""
+    return type(activation) is Tanh and dtype in COMPILED and torch.device(device).type == "cpu"
+
+
+@functools.cache
+def kernels() -> Any:
+    """core/compiled, imported when the first network needs it: Numba takes longer to import than `--help` may take."""
+    importlib.import_module("scipy.linalg.cython_blas")  # whose products Numba takes
+    from threadpoolctl import threadpool_limits
+
+    from tprnn.core import compiled
+
+    # products of this size lose by threads, and processes share the cores
+    threadpool_limits(1, user_api="blas")
+    return compiled
+
+
+def array(x: Tensor) -> Any:
+    """A tensor as a C-contiguous array, without a copy where it is one."""
+    return x.contiguous().numpy()
+
+
+def numbers(value: Tensor | float, R: int) -> Any:
+    """A per-run number as [R], float64."""
+    found = value.double() if isinstance(value, Tensor) else torch.full((R,), value, dtype=torch.float64)
+    return found.numpy()
+
+
+def starts(start: Tensor | None, R: int) -> Any:
+    """Empty steps before each sequence [R, B]; [R, 0] where there are none."""
+    return array(torch.zeros(R, 0, dtype=torch.int64) if start is None else start)
+
+
+def inputs(given: Inputs) -> tuple[Any, Any, Any]:
+    """x, tokens, table as arrays."""
+    return array(given.x), array(given.tokens), array(given.table)
