@@ -21,7 +21,7 @@ help:
 	@echo "make lint          ruff and mypy"
 	@echo "make format        let ruff format the code"
 	@echo "make bench         time an iteration of each trainer: outputs/bench/iteration.json (PAGE=docs/performance.md)"
-	@echo "make results       write the tables of docs/results anew from outputs/"
+	@echo "make results       make the tables and figures of docs/results anew from outputs/"
 	@echo "make setup         only make .venv and install"
 	@echo "make clean         remove .venv and caches; outputs/ stays"
 

@@ -21,9 +21,9 @@ COMMANDS = {
     "depth": ("tprnn.protocols.depth", "main", "raise task.T step by step until no run solves it any more"),
     "search": ("tprnn.protocols.search", "main", "look for learning rates: random, or by Optuna; resumable"),
     "evaluate": ("tprnn.protocols.evaluate", "main", "a trained network on other lengths"),
-    "reproduce": ("tprnn.protocols.reproduce", "main", "the runs behind a published table; resumable"),
+    "reproduce": ("tprnn.protocols.reproduce", "main", "the runs behind a published table or figure; resumable"),
     "report": ("tprnn.report.cli", "report_main", "tables of runs, and ours beside published ones"),
-    "plot": ("tprnn.report.cli", "plot_main", "training curves of runs"),
+    "plot": ("tprnn.report.cli", "plot_main", "training curves of runs, and figures of papers"),
     "list": ("tprnn.listing", "main", "tasks, models, trainers, optimizers, grids, papers, budgets"),
 }
 
@@ -44,6 +44,7 @@ HELP = """usage: tprnn COMMAND [ARGUMENTS]
   tprnn search task=copy_memory trainer=tptt_many optimizer=adam
   tprnn reproduce manchev2020/table1 budget=laptop
   tprnn report --paper manchev2020/table1
+  tprnn plot manchev2025/fig2
 
 Shell completion: eval "$(tprnn -sc install=bash)"
 """
@@ -132,4 +133,8 @@ def _choices(words: Sequence[str]) -> list[str]:
         choices = list(SECTIONS)
     elif words[0] == "reproduce":
         choices = [*(name for name, _ in members("paper")), *(f"budget={name}" for name, _ in budgets("paper"))]
+    elif words[0] == "plot":
+        from tprnn.papers.recipes import figure_names
+
+        choices = [*figure_names(), *(f"budget={name}" for name, _ in budgets("paper"))]
     return [choice for choice in choices if choice.startswith(words[-1])]

@@ -144,6 +144,8 @@ def _convert(key: str, value: Any, kind: Any) -> Any:
     if origin in (list, tuple) and isinstance(value, (list, tuple)):
         (part,) = typing.get_args(kind)[:1]
         return [_convert(key, entry, part) for entry in value]
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return kind(**check_settings(key, value, kind))
     if origin is dict and isinstance(value, Mapping):
         part = typing.get_args(kind)[1]
         return {str(name): _convert(f"{key}.{name}", entry, part) for name, entry in value.items()}
@@ -181,7 +183,8 @@ def _check(key: str, value: Any, meta: Mapping[str, Any]) -> None:
 def check_settings(prefix: str, values: Any, schema: type, ignore: Sequence[str] = ()) -> dict[str, Any]:
     """`values` converted to the types of the dataclass `schema` and checked; keys in its order.
 
-    Raises UserError for an unknown or missing key, a wrong type, or a value out of range.
+    Fields may be dataclasses themselves, also in lists; one that has a default there may be left out. Raises UserError
+    for an unknown or missing key, a wrong type, or a value out of range.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{prefix}: expected a group of settings, got {values!r}")
@@ -193,7 +196,8 @@ def check_settings(prefix: str, values: Any, schema: type, ignore: Sequence[str]
             raise UserError(f"unknown key '{dot}{key}'; {nearest(f'{dot}{key}', [dot + name for name in fields])}")
     checked = {}
     for name, entry in fields.items():
-        value = _convert(f"{dot}{name}", values.get(name, None if name in values else "???"), hints[name])
+        default = "???" if entry.default is dataclasses.MISSING else entry.default
+        value = _convert(f"{dot}{name}", values.get(name, default), hints[name])
         _check(f"{dot}{name}", value, entry.metadata)
         checked[name] = value
     return checked

@@ -17,8 +17,8 @@ SECTIONS = {
     "optimizers": ("optimizer", "optimizer=NAME"),
     "probes": ("probe", "probe=NAME"),
     "grids": ("grid", "grid=NAME, with -m"),
-    "papers": ("paper", "tprnn reproduce NAME"),
-    "budgets": ("paper", "tprnn reproduce PAPER/TABLE budget=NAME"),
+    "papers": ("paper", "tprnn reproduce NAME; a figure is drawn by tprnn plot NAME"),
+    "budgets": ("paper", "tprnn reproduce NAME budget=NAME"),
 }
 
 

@@ -1,15 +1,18 @@
-"""Recipes: which runs answer each cell of a table (conf/paper/<paper>/<table>.yaml).
+"""Recipes: which runs answer each cell of a table, or make each line of a figure (conf/paper/<paper>/<name>.yaml).
 
 A recipe is a grid of cells, one per row (a task, sometimes at a fixed length) and column (a trainer with
 its parameters or a grid over them). A cell with a published counterpart *answers* it; one without is a control.
+A recipe with a key `figure` is drawn (tprnn/report/paper_figures.py) in place of printed: its columns are lines.
 docs/extending.md describes the file.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -21,6 +24,8 @@ from tprnn.papers import grids, published
 
 # as tables.yaml names them
 METRICS = ("t_max", "iterations_to_solve", "accuracy_pct", "loss")
+# of the lines of a figure that are no score but what was recorded on the way
+RECORDED = "recorded"
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,15 @@ class RecipeCell:
         """
         return grids.points((*self.overrides, *execution), self._grids(budget), self._has_own)
 
+    def runs(self, budget: Budget, execution: Sequence[str] = ()) -> list[RunSpec]:
+        """Every candidate of the budget with every seed of it, at the cell's first length. Raises UserError."""
+        limit = {"train.max_iterations": budget.max_iterations}
+        return [
+            candidate.replace({"seed": seed, **limit})
+            for candidate in self.candidates(budget.name, execution)
+            for seed in budget.seeds
+        ]
+
     @property
     def _has_own(self) -> bool:
         return self.column.parameters is not None
@@ -132,12 +146,14 @@ def _shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a table is rebuilt."""
+    """How a table or a figure is rebuilt."""
 
     name: str
     title: str
-    # id of the published table
+    # id of the published table; empty for a figure
     table: str
+    # how it is drawn: its kind and the options of that; empty for a table
+    figure: Mapping[str, Any]
     # of its columns, but for those that name their own
     metric: str
     start: int
@@ -199,12 +215,14 @@ def _column(record: Mapping[str, Any], shared: Mapping[str, Any]) -> Column:
     parameters, given = record.get("parameters"), record.get("grid")
     if given is None:
         given = shared["grid"] if parameters is None else {}
+    if parameters is None and not given and shared["drawn"]:
+        parameters = {"default": {}}  # a line of a figure may be its overrides alone
     grid = {budget: axes if isinstance(axes, str) else grids.inline(axes) for budget, axes in given.items()}
     missing = [budget for budget in shared["budgets"] if budget not in grid]
     if parameters is None and missing:
         raise UserError(f"{shared['where']}, column {record['key']}: no parameters and no grid for budget {missing[0]}")
     metric = record.get("metric", shared["metric"])
-    if metric not in METRICS:
+    if metric not in METRICS and not (shared["drawn"] and metric == RECORDED):
         raise UserError(f"{shared['where']}: metric '{metric}'; {nearest(metric, METRICS)}")
     return Column(
         key=record["key"],
@@ -266,9 +284,14 @@ def _recipe(name: str, record: Mapping[str, Any]) -> Recipe:
     paper, _, own_id = name.partition("/")
     climb = record.get("climb", {"start": 10, "step": 10})
     rows = tuple(Row(entry["task"], entry.get("T")) for entry in record["rows"])
+    drawn = "figure" in record
+    metric = record.get("metric", RECORDED) if drawn else record["metric"]
+    if drawn and any(row.T is None for row in rows):
+        raise UserError(f"recipe {name}: a figure's rows have a length each, e.g. {{task: {rows[0].task}, T: 10}}")
     shared = {
         "where": f"recipe {name}",
-        "metric": record["metric"],
+        "metric": metric,
+        "drawn": drawn,
         "overrides": record.get("overrides", ()),
         "grid": record.get("grid", {}),
         "budgets": tuple(record["budgets"]),
@@ -278,8 +301,9 @@ def _recipe(name: str, record: Mapping[str, Any]) -> Recipe:
     return Recipe(
         name=name,
         title=record["title"],
-        table=record.get("table", own_id),
-        metric=record["metric"],
+        table="" if drawn else record.get("table", own_id),
+        figure=record.get("figure", {}),
+        metric=metric,
         start=climb["start"],
         step=climb["step"],
         budgets={key: _budget(key, entry, tasks) for key, entry in record["budgets"].items()},
@@ -291,23 +315,54 @@ def _recipe(name: str, record: Mapping[str, Any]) -> Recipe:
     )
 
 
+# `like: <paper>/<figure>` takes all keys from there that are not given
+_DRAWN = re.compile(r"^(figure|like)\s*:", re.MULTILINE)
+
+
+def _every() -> dict[str, Path]:
+    """The file of every recipe, by name."""
+    root = conf_folder() / "paper"
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.glob("*/*.yaml"))}
+
+
+def _is_figure(path: Path) -> bool:
+    return bool(_DRAWN.search(path.read_text(encoding="utf-8")))
+
+
 @cache
 def names() -> tuple[str, ...]:
-    """Every recipe as `<paper>/<table>`, sorted."""
-    root = conf_folder() / "paper"
-    return tuple(sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.glob("*/*.yaml")))
+    """Every recipe of a table as `<paper>/<table>`, sorted."""
+    return tuple(name for name, path in _every().items() if not _is_figure(path))
+
+
+@cache
+def figure_names() -> tuple[str, ...]:
+    """Every recipe of a figure as `<paper>/<figure>`, sorted."""
+    return tuple(name for name, path in _every().items() if _is_figure(path))
+
+
+def _record(name: str) -> dict[str, Any]:
+    """A recipe's file; with `like`, that of another figure, its overrides before our own. Raises UserError."""
+    record: dict[str, Any] = yaml.safe_load(_every()[name].read_text(encoding="utf-8"))
+    if "like" not in record:
+        return record
+    other = record.pop("like")
+    if other not in figure_names() or "like" in (base := yaml.safe_load(_every()[other].read_text(encoding="utf-8"))):
+        whole = [figure for figure in figure_names() if figure != name]
+        raise UserError(f"recipe {name}: like: no figure '{other}' with keys of its own; {nearest(str(other), whole)}")
+    overrides = [*base.get("overrides", ()), *record.get("overrides", ())]
+    return {**base, **record, "overrides": overrides}
 
 
 @cache
 def recipe(name: str) -> Recipe:
-    """A recipe by name, e.g. "manchev2020/table1". Raises UserError for an unknown paper or table."""
-    if name not in names():
+    """A recipe by name, e.g. "manchev2020/table1". Raises UserError for an unknown paper, table or figure."""
+    if name not in (known := _every()):
         key = name.partition("/")[0]
-        own = [entry for entry in names() if entry.startswith(f"{key}/")]
+        own = [entry for entry in known if entry.startswith(f"{key}/")]
         published.paper(key)  # an unknown paper is named first
-        raise UserError(f"no table '{name}' that can be reproduced; {nearest(name, own or names())}")
-    text = (conf_folder() / "paper" / f"{name}.yaml").read_text(encoding="utf-8")
+        raise UserError(f"no table or figure '{name}' that can be reproduced; {nearest(name, own or known)}")
     try:
-        return _recipe(name, yaml.safe_load(text))
+        return _recipe(name, _record(name))
     except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"recipe {name}: not as docs/extending.md describes it: {error!r}") from error

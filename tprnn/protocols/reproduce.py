@@ -1,4 +1,4 @@
-"""Reproduction of a published table: the runs behind its cells, rung by rung, resumable."""
+"""Reproduction of a published table or figure: the runs behind its cells, rung by rung, resumable."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from tabulate import tabulate
 
 from tprnn.config import ExecutionSettings, RunSpec
 from tprnn.errors import UserError, nearest
-from tprnn.papers.recipes import Budget, Recipe, RecipeCell, names, recipe
+from tprnn.papers.recipes import Budget, Recipe, RecipeCell, figure_names, names, recipe
 from tprnn.protocols.estimate import Part, describe, estimate
 from tprnn.protocols.history import History
 from tprnn.protocols.many import Outcome, exit_code, run_all
 from tprnn.store import Store
 
-USAGE = """usage: tprnn reproduce PAPER/TABLE [budget=laptop] [--dry-run] [rows=...] [columns=...] [seeds=...]
+USAGE = """usage: tprnn reproduce PAPER/NAME [budget=laptop] [--dry-run] [rows=...] [columns=...] [seeds=...]
                        [T_max=N] [max_iterations=N] [outputs=DIR] [workers=N] [device=...]
 
-Trains the runs behind a published table. Finished runs are skipped and broken-off ones continued, so the same
-command may be given again at any time.
+Trains the runs behind a published table or figure. Finished runs are skipped and broken-off ones continued, so the
+same command may be given again at any time. 'tprnn report --paper' shows a table, 'tprnn plot' draws a figure.
+
+  tprnn reproduce manchev2020/table1 budget=laptop
+  tprnn reproduce manchev2025/fig2 budget=laptop
 
   budget          smoke (minutes), laptop (hours) or paper (the paper's own limits); laptop is the default
-  rows, columns   a part of the table, e.g. rows=adding columns=TPTT,BPTT
+  rows, columns   a part of it, e.g. rows=adding columns=TPTT,BPTT
   seeds           how many (seeds=5: 0 to 4), or which ones (seeds=0,3,7)
   T_max           the longest T, in place of the budget's
   max_iterations  iterations before a run counts as not solved, in place of the budget's
@@ -99,7 +102,8 @@ def parse(argv: Sequence[str]) -> Request:
         else:
             raise UserError(f"unknown key '{key}'; {nearest(key, [*OWN_KEYS, *execution_keys])}")
     if len(tables) != 1:
-        raise UserError(f"expected one table, got {len(tables)}; choices: {', '.join(names())}")
+        choices = ", ".join((*names(), *figure_names()))
+        raise UserError(f"expected one table or figure, got {len(tables)}; choices: {choices}")
     plan = recipe(tables[0])
     limit = _count("T_max", own["T_max"], 1) if "T_max" in own else None
     budget = plan.budget(
@@ -120,10 +124,7 @@ def climbers(request: Request) -> list[Climber]:
     found = []
     for cell in request.cells:
         lengths = request.recipe.lengths(cell, request.budget)
-        for candidate in cell.candidates(request.budget.name, request.execution):
-            for seed in request.budget.seeds:
-                changes = {"seed": seed, "train.max_iterations": request.budget.max_iterations}
-                found.append(Climber(cell, candidate.replace(changes), lengths))
+        found += [Climber(cell, spec, lengths) for spec in cell.runs(request.budget, request.execution)]
     return found
 
 
@@ -214,8 +215,11 @@ def rungs(found: Sequence[Climber]) -> list[list[Part]]:
 
 def report_command(request: Request, outputs: str) -> str:
     """The command that shows what was run."""
-    place = "" if outputs == "outputs" else f"{shlex.quote(outputs)} "
-    return f"tprnn report {place}--paper {request.recipe.name}"
+    place = [] if outputs == "outputs" else [outputs]
+    if request.recipe.figure:
+        options = [word for folder in place for word in ("--outputs", folder)]
+        return shlex.join(["tprnn", "plot", request.recipe.name, f"budget={request.budget.name}", *options])
+    return shlex.join(["tprnn", "report", *place, "--paper", request.recipe.name])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -223,6 +227,7 @@ def main(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(USAGE, end="")
         print("Tables: " + ", ".join(names()))
+        print("Figures: " + ", ".join(figure_names()))
         return 0
     request = parse(argv)
     found = climbers(request)
@@ -246,6 +251,7 @@ def main(argv: Sequence[str]) -> int:
     before = sum(outcome.skipped for outcome in outcomes)
     print(
         f"{len(outcomes)} runs ({before} done before): {counts['solved']} solved, {counts['failed']} failed, "
-        f"{counts['locked']} locked by another process; the table: {report_command(request, execution['outputs'])}"
+        f"{counts['locked']} locked by another process; "
+        f"the {'figure' if request.recipe.figure else 'table'}: {report_command(request, execution['outputs'])}"
     )
     return exit_code(outcomes)

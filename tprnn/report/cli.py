@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import re
-import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,6 +37,7 @@ def _report_parser() -> argparse.ArgumentParser:
 A page given by --into holds blocks
   <!-- tprnn report ARGUMENTS -->
   <!-- end -->
+and figures in blocks <!-- tprnn plot PAPER/FIGURE --output FILE -->, drawn and linked.
 With --into alone every block is written anew from its ARGUMENTS; with further arguments only the
 block of these, which is added at the end of the page where it is not there yet.
 Exit code 2 when files of runs are damaged: they are named, and all other runs are still shown.""",
@@ -62,16 +61,18 @@ def report_main(argv: Sequence[str]) -> int:
     if args.into is None:
         text, damaged = _report(argv)
         print(text)
-        return _tell(damaged)
-    page, rest = Path(args.into), _without_into(argv)
-    old = _read_page(page, must_exist=not rest)
-    text, damaged = rewrite(old, rest, _block, page)
-    if text != old:
-        from tprnn.files import write_atomically
+        return _tell("report", damaged)
+    return _write_page(args.into, "report", argv)
 
-        write_atomically(page.resolve(), text.encode())
-    print(f"{page}: {'unchanged' if text == old else 'written'}")
-    return _tell(damaged)
+
+def _write_page(page: str, name: str, argv: Sequence[str]) -> int:
+    """`tprnn NAME ARGV --into PAGE`: the block of these arguments, or all blocks where there are none."""
+    from tprnn.report.pages import without_into, write_page
+
+    file, rest = Path(page), without_into(argv)
+    changed, damaged = write_page(file, (name, rest) if rest else None, {"report": _block, "plot": _plot_block})
+    print(f"{file}: {'written' if changed else 'unchanged'}")
+    return _tell(name, damaged)
 
 
 def _report(argv: Sequence[str]) -> tuple[str, list[str]]:
@@ -105,91 +106,19 @@ def _report(argv: Sequence[str]) -> tuple[str, list[str]]:
     return text, [str(error) for error in damaged]
 
 
-def _block(argv: Sequence[str]) -> tuple[str, list[str]]:
+def _block(argv: Sequence[str], page: Path) -> tuple[str, list[str]]:
     """As `_report`, fit for a markdown page."""
     text, damaged = _report(argv)
     plain = _report_parser().parse_args(list(argv)).format != "md"
     return f"```\n{text}\n```" if plain else text, damaged
 
 
-def _tell(damaged: Iterable[str]) -> int:
+def _tell(name: str, damaged: Iterable[str]) -> int:
+    """Name damaged files; the exit code of `tprnn NAME`."""
     lines = dict.fromkeys(damaged)
     for line in lines:
-        print(f"tprnn report: {line}", file=sys.stderr)
+        print(f"tprnn {name}: {line}", file=sys.stderr)
     return 2 if lines else 0
-
-
-# ---- pages
-
-_START = re.compile(r"<!--\s*tprnn report\b(.*?)-->\s*")
-_END = re.compile(r"<!--\s*end\s*-->\s*")
-
-
-def rewrite(
-    page: str, only: Sequence[str], report: Callable[[Sequence[str]], tuple[str, list[str]]], name: Path
-) -> tuple[str, list[str]]:
-    """`page` with its blocks written anew, each from the arguments of its first line; and what was damaged.
-
-    Where `only` holds arguments, that block alone is written, and added at the end if it is not there.
-    Blocks inside ``` fences are examples and stay. Raises UserError, naming file and line, for a block without an
-    end and for arguments that `report` does not take.
-    """
-    lines, out, damaged, found = page.splitlines(), list[str](), list[str](), False
-    position, fenced = 0, False
-    while position < len(lines):
-        line = lines[position]
-        out.append(line)
-        position += 1
-        fenced ^= line.lstrip().startswith("```")
-        match = None if fenced else _START.fullmatch(line)
-        if match is None:
-            continue
-        end = next((n for n in range(position, len(lines)) if _END.fullmatch(lines[n])), None)
-        following = next((n for n in range(position, len(lines)) if _START.fullmatch(lines[n])), len(lines))
-        if end is None or following < end:
-            raise UserError(f"{name}, line {position}: this block has no line '<!-- end -->'")
-        try:
-            arguments = shlex.split(match[1])
-            if not only or arguments == list(only):
-                found = True
-                text, more = report(arguments)
-                damaged += more
-                out += ["", text, ""]
-            else:
-                out += lines[position:end]
-        except (UserError, ValueError) as error:
-            raise UserError(f"{name}, line {position}: {error}") from error
-        out.append(lines[end])
-        position = end + 1
-    if not found and not only:
-        raise UserError(f"{name}: no line '<!-- tprnn report ARGUMENTS -->' outside of code blocks")
-    if not found:
-        text, damaged = report(only)
-        out += [*[""] * bool(out), f"<!-- tprnn report {shlex.join(only)} -->", "", text, "", "<!-- end -->"]
-    return "\n".join(out) + "\n", damaged
-
-
-def _without_into(argv: Sequence[str]) -> list[str]:
-    rest, skip = [], False
-    for word in argv:
-        if skip or word.startswith("--into="):
-            skip = False
-        elif word == "--into":
-            skip = True
-        else:
-            rest.append(word)
-    return rest
-
-
-def _read_page(page: Path, must_exist: bool) -> str:
-    try:
-        return page.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        if must_exist:
-            raise UserError(f"--into: there is no file '{page}'; give arguments to make one") from None
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--into: cannot read '{page}' ({error})") from error
 
 
 # ---- plot
@@ -200,26 +129,35 @@ def _plot_parser() -> argparse.ArgumentParser:
         prog="tprnn plot",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Training curves of runs (loss, accuracy, spectral radius) as PNG and SVG, the data beside as CSV.",
+        description="Training curves of runs (loss, accuracy, spectral radius), or a paper's figure from its runs, "
+        "as PNG and SVG, the data beside as CSV.",
         epilog="""examples:
   tprnn plot outputs/runs/adding-T30-tptt-s0-0123456789
   tprnn plot 'temporal_order-T100-*' --where alpha_i=0.1
   tprnn plot --where task=adding T=30
+  tprnn plot manchev2025/fig2 budget=smoke
 
-Runs that differ in their seed only share a colour: a thin line each, their median in bold.""",
+Runs that differ in their seed only share a colour: a thin line each, their median in bold.
+A paper's figure (tprnn list papers) needs the runs of 'tprnn reproduce' with the same budget (default: laptop);
+those that are missing are named, with the command that makes them, and the others drawn.""",
     )
     told = "run folder, run name, signature, quoted pattern of names, or folder of runs (default: all runs)"
-    parser.add_argument("runs", nargs="*", metavar="RUN", help=told)
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"{told}; or one PAPER/FIGURE [budget=NAME]")
     parser.add_argument("--outputs", metavar="DIR", help="folder of runs (default: outputs)")
     _add_where(parser)
-    told = "default: plots/curves-<hash>.png in the folder of runs; .png, .svg or .pdf"
+    told = "default: plots/curves-<hash>.png or plots/<paper>-<figure>.png in the folder of runs; .png, .svg or .pdf"
     parser.add_argument("--output", metavar="FILE", help=told)
+    parser.add_argument(
+        "--into", metavar="PAGE", help="put a paper's figure into a markdown page, as tprnn report does"
+    )
     return parser
 
 
 def plot_main(argv: Sequence[str]) -> int:
     """Run `tprnn plot ARGV`. Exit code 0, or 2 where files of runs are damaged. Raises UserError."""
     args = _plot_parser().parse_args(list(argv))
+    if args.into is not None or any(map(_means_figure, args.runs)):
+        return _plot_paper(args, argv)
     from tprnn.report.figures import default_file, plot_curves, read_curves
     from tprnn.report.frame import parse_where, rows_of, select
     from tprnn.store import Store
@@ -230,8 +168,7 @@ def plot_main(argv: Sequence[str]) -> int:
     rows, damaged = rows_of(folders.values())
     curves, more = read_curves(select(rows, where))
     damaged += more
-    for error in damaged:
-        print(f"tprnn plot: {error}", file=sys.stderr)
+    _tell("plot", map(str, damaged))
     if not curves:
         raise UserError("none of the chosen runs has metrics to draw; see tprnn report for what there is")
     home = Path(curves[0].row["path"]).parent
@@ -240,3 +177,46 @@ def plot_main(argv: Sequence[str]) -> int:
     runs = "1 run" if len(curves) == 1 else f"{len(curves)} runs"
     print(f"{runs} drawn:", *plot_curves(curves, file))
     return 2 if damaged else 0
+
+
+def _means_figure(word: str) -> bool:
+    """Whether a word is of `tprnn plot PAPER/FIGURE budget=NAME`. Raises UserError for the name of no figure."""
+    from tprnn.report.paper_figures import is_figure
+
+    return word.startswith("budget=") or is_figure(word)
+
+
+def _chosen(args: argparse.Namespace) -> tuple[str, str]:
+    """(PAPER/FIGURE, budget) of `tprnn plot PAPER/FIGURE [budget=NAME]`. Raises UserError."""
+    from tprnn.papers.recipes import figure_names
+
+    budgets = [word.removeprefix("budget=") for word in args.runs if word.startswith("budget=")]
+    names = [word for word in args.runs if not word.startswith("budget=")]
+    if len(names) != 1 or names[0] not in figure_names() or len(budgets) > 1:
+        raise UserError(f"expected one PAPER/FIGURE and at most one budget=NAME, got '{' '.join(args.runs)}'")
+    if args.where:
+        raise UserError("--where: cannot be combined with a paper's figure, which chooses its runs itself")
+    return names[0], *(budgets or ["laptop"])
+
+
+def _plot_paper(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    from tprnn.report.paper_figures import draw_paper_figure
+
+    name, budget = _chosen(args)
+    if args.into is not None:
+        return _write_page(args.into, "plot", argv)
+    drawn = draw_paper_figure(name, budget, args.outputs or "outputs", args.output)
+    print(drawn.told)
+    if drawn.missing:
+        print(f"tprnn plot: {drawn.missing}", file=sys.stderr)
+    return _tell("plot", drawn.damaged)
+
+
+def _plot_block(argv: Sequence[str], page: Path) -> tuple[str, list[str]]:
+    """A paper's figure drawn, as an image with its caption in a markdown page."""
+    from tprnn.report.paper_figures import figure_block
+
+    args = _plot_parser().parse_args(list(argv))
+    if args.into is not None or args.output is None:
+        raise UserError("a block of a page needs PAPER/FIGURE and --output FILE, and no --into")
+    return figure_block(*_chosen(args), args.outputs or "outputs", args.output, page)

@@ -11,7 +11,7 @@ import hashlib
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -56,12 +56,21 @@ class Curve:
 
     def points(self, key: str) -> dict[int, float]:
         """{iteration: value} of what was recorded under `key`, non-finite values left out."""
-        found = {entry["iteration"]: entry.get(key) for entry in self.metrics}
-        return {
-            iteration: float(value)
-            for iteration, value in found.items()
-            if isinstance(value, (int, float)) and math.isfinite(value)
-        }
+        return _finite({entry["iteration"]: entry.get(key) for entry in self.metrics})
+
+    def layer_points(self, key: str) -> list[dict[int, float]]:
+        """`points` of each time step of what was recorded under `key` as a list (probe.layers)."""
+        found = {entry["iteration"]: entry.get(key) or [] for entry in self.metrics}
+        T = max(map(len, found.values()), default=0)
+        return [_finite({n: values[t] for n, values in found.items() if t < len(values)}) for t in range(T)]
+
+
+def _finite(found: Mapping[int, Any]) -> dict[int, float]:
+    return {
+        iteration: float(value)
+        for iteration, value in found.items()
+        if isinstance(value, (int, float)) and math.isfinite(value)
+    }
 
 
 def read_curves(rows: Iterable[Row]) -> tuple[list[Curve], list[DamagedFile]]:
@@ -85,9 +94,17 @@ def default_file(outputs: Path, curves: Sequence[Curve]) -> Path:
 
 
 def plot_curves(curves: Sequence[Curve], file: Path) -> list[Path]:
-    """Draw `curves` to `file` and beside it: a PNG, an SVG and the data as CSV. The files that were written.
+    """Draw `curves` to `file` and beside it (`save`). The files that were written.
 
     Runs that differ in their seed only share a colour: a thin line each and their median (`median_curve`) in bold.
+    Raises UserError as `save` does.
+    """
+    return save(file, lambda: draw(curves), data_csv(curves))
+
+
+def save(file: Path, drawn: Callable[[], Figure], data: str) -> list[Path]:
+    """Write a figure as PNG and SVG (and PDF where `file` is one), and the data beside it as CSV.
+
     Raises UserError for a suffix that is none of .png, .svg, .pdf, or a place that cannot be written.
     """
     if file.suffix not in ("", ".png", ".svg", ".pdf"):
@@ -102,13 +119,13 @@ def plot_curves(curves: Sequence[Curve], file: Path) -> list[Path]:
     except OSError as error:
         raise UserError(f"--output: cannot write to '{file.parent}' ({error.strerror})") from error
     with matplotlib.rc_context(STYLE):
-        figure = draw(curves)
+        figure = drawn()
         for kind, path in zip(kinds, written, strict=False):
             buffer = io.BytesIO()
             dated: dict[str, Any] = {} if kind == ".png" else {"Date" if kind == ".svg" else "CreationDate": None}
             figure.savefig(buffer, format=kind[1:], dpi=200, metadata=dated)
             write_atomically(path, buffer.getvalue())
-    write_atomically(written[-1], data_csv(curves).encode())
+    write_atomically(written[-1], data.encode())
     return written
 
 
@@ -125,9 +142,9 @@ def draw(curves: Sequence[Curve]) -> Figure:
     for number, group in enumerate(groups):
         mine = [by_path[row["path"]] for row in group.rows]
         for panel, key in zip(panels, PANELS, strict=True):
-            ends |= _draw_group(panel, mine, key, _look(number))
+            ends |= _draw_group(panel, mine, key, look(number))
     _dress(panels, curves)
-    entries = {text: Line2D([], [], linewidth=1.8, **_look(number)) for number, text in enumerate(_legend(groups))}
+    entries = {text: Line2D([], [], linewidth=1.8, **look(number)) for number, text in enumerate(_legend(groups))}
     for text, marker in ends.items():
         entries[text] = Line2D([], [], color="#555555", linestyle="none", marker=marker, markersize=4)
     if entries:
@@ -138,7 +155,8 @@ def draw(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def _look(number: int) -> dict[str, Any]:
+def look(number: int) -> dict[str, Any]:
+    """Colour and line style of the n-th line."""
     # 7 colours and 4 styles have no factor in common: the first 28 pairs differ
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
 
@@ -185,11 +203,16 @@ def _draw_group(panel: Axes, curves: Sequence[Curve], key: str, look: dict[str, 
 
 
 def median_curve(curves: Sequence[Curve], key: str) -> dict[int, float]:
+    """`median_points` of what the runs recorded under `key`."""
+    return median_points([curve.points(key) for curve in curves])
+
+
+def median_points(runs: Iterable[dict[int, float]]) -> dict[int, float]:
     """{iteration: median over runs}. A run that has ended keeps its last value; drawn while half of the runs go on.
 
     Without the kept values the median would be that of the slow runs only, as soon as the quick ones are solved.
     """
-    points = [found for curve in curves if (found := curve.points(key))]
+    points = [found for found in runs if found]
     middle: dict[int, float] = {}
     latest: list[float | None] = [None] * len(points)
     for iteration in sorted(set().union(*points)):

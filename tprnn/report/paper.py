@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tprnn.errors import UserError
 from tprnn.papers import published
-from tprnn.papers.recipes import Recipe, RecipeCell, names, recipe
+from tprnn.papers.recipes import Recipe, RecipeCell, figure_names, names, recipe
 from tprnn.report.scores import Answer, Records, answer, iterations_score, load
 from tprnn.report.tables import render
 from tprnn.report.verdicts import NONE, POINTS, RATIOS, SHARE, ours, published_text, ratio, spread, verdict
@@ -141,6 +142,8 @@ def paper_report(outputs: str | Path, paper: str, fmt: str = "md") -> str:
     """
     if "/" not in paper:
         return _text(_tables(paper), fmt)
+    if paper in figure_names():
+        raise UserError(f"--paper: {paper} is a figure; give a table, or draw it: tprnn plot {paper}")
     plan = recipe(paper)
     records, damaged = load(outputs)
     rows = cells(plan, records, str(outputs))

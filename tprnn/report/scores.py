@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tprnn.config import RunSpec
 from tprnn.errors import DamagedFile
 from tprnn.papers.recipes import Recipe, RecipeCell
-from tprnn.report.frame import read_rows, show
+from tprnn.report.frame import Row, read_rows, show
 from tprnn.store import FINISHED
 
 
@@ -69,6 +69,11 @@ Records = Mapping[str, Sequence[Record]]
 def load(outputs: str | Path) -> tuple[dict[str, list[Record]], list[DamagedFile]]:
     """Finished runs by family, and what could not be read. Raises UserError if the folder cannot be listed."""
     rows, damaged = read_rows(outputs)
+    return records_of(rows), damaged
+
+
+def records_of(rows: Iterable[Row]) -> dict[str, list[Record]]:
+    """The finished ones of some runs, by family."""
     found: dict[str, list[Record]] = {}
     for row in rows:
         T, limit, iterations = row.get("task.T"), row.get("train.max_iterations"), row["iterations"]
@@ -84,7 +89,7 @@ def load(outputs: str | Path) -> tuple[dict[str, list[Record]], list[DamagedFile
                 best_loss=row["best_validation_loss"],
             )
             found.setdefault(row["family"], []).append(record)
-    return found, damaged
+    return found
 
 
 def _decide(records: Sequence[Record], seed: int, T: int) -> Record | None:
