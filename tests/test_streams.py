@@ -6,7 +6,7 @@ import torch
 from conftest import make_spec
 
 from tprnn.core.init import INITIALISATIONS, orthogonal
-from tprnn.core.streams import Stream, below, normal, normals, philox, uniform
+from tprnn.core.streams import Stream, below, normal, normals, philox, philox_words, uniform
 from tprnn.engine.slab import Slab
 
 
@@ -20,6 +20,14 @@ def test_philox_gives_the_published_known_answers() -> None:
     assert words((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2) == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
     pi = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
     assert words(pi, (0xA4093822, 0x299F31D0)) == [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]
+
+
+def test_compiled_words_are_those_of_tensors() -> None:
+    stream, positions = Stream([5, 6, 7], "train"), [0, 1, 2**31, 2**40 + 3]
+    for count in (1, 2, 7, 64):
+        by_tensors = philox_words(stream.k0, stream.k1, torch.tensor(positions).view(-1, 1, 1), count)
+        assert torch.equal(stream.words(positions, count), by_tensors)
+        assert torch.equal(stream.words(torch.tensor(positions)[:, None].repeat(1, 3), count), by_tensors)
 
 
 def test_words_depend_on_seed_name_and_position_only() -> None:

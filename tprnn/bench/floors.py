@@ -25,6 +25,7 @@ class _Buffers:
     def __init__(self, R: int, T: int, B: int, H: int, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(0)
         self.W = 0.1 * torch.randn(R, H, H, generator=generator, dtype=dtype)
+        self.A = self.W @ self.W.mT + torch.eye(H, dtype=dtype)
         self.h_t = (0.5 * torch.randn(T, R, B, H, generator=generator, dtype=dtype)).squeeze(1).unbind(0)
         self.out_t = [torch.empty_like(h) for h in self.h_t]
         self.rows = 0.5 * torch.randn(R, T * B, H, generator=generator, dtype=dtype)
@@ -52,6 +53,10 @@ class _Buffers:
         """A product of weights with weights."""
         torch.bmm(self.W, self.W, out=self.gradient)
 
+    def solve(self) -> None:
+        """A^{-1} W for a matrix A with a Cholesky factor."""
+        torch.cholesky_solve(self.W, torch.linalg.cholesky_ex(self.A).L)
+
 
 def floor(passes: Passes, R: int, T: int, B: int, H: int, dtype: torch.dtype) -> Kernel:
     """What a rule's `passes` say that an iteration of R runs cannot do without, on buffers of its own."""
@@ -66,6 +71,8 @@ def floor(passes: Passes, R: int, T: int, B: int, H: int, dtype: torch.dtype) ->
             x.weight_gradient()
         for _ in range(passes.square):
             x.of_weights()
+        for _ in range(passes.solves):
+            x.solve()
 
     return iterate
 

@@ -223,3 +223,50 @@ def sums(totals: Any, d: Any) -> None:
     """totals [R, H]: `sum_rows` of each run's d [R, T, B, H]."""
     for r in range(d.shape[0]):
         sum_rows(totals[r], d[r])
+
+
+@jit
+def carry_linear(delta: Any, ratio: Any, e: Any, V: Any, start: Any) -> None:
+    """delta_{t-1} = (delta_t * ratio_t) V + e_{t-1} (trainers/tptt_inverse.py). Index t of `delta` holds step t + 1."""
+    R, T, B, H = delta.shape
+    S = e.shape[1]
+    u = np.empty((B, H), delta.dtype)
+    flat = u.reshape(-1)
+    for r in range(R):
+        delta[r, T - 1] = e[r, S - 1]
+        for t in range(T - 2, -1, -1):
+            signal, factor = delta[r, t + 1].reshape(-1), ratio[r, t + 1].reshape(-1)
+            for i in range(flat.size):
+                flat[i] = signal[i] * factor[i]
+            np.dot(u, V[r], delta[r, t])
+            if t >= T - S:
+                out, own = delta[r, t].reshape(-1), e[r, t - T + S].reshape(-1)
+                for i in range(out.size):
+                    out[i] += own[i]
+            blank(delta[r, t], start[r], t)
+
+
+@jit
+def words(out: Any, k0: Any, k1: Any, positions: Any) -> None:
+    """Philox4x32-10 (core/streams.py): out [P, R, N] for keys [R] and positions [P, R]."""
+    mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    m0, m1, w0, w1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57), np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+    P, R, N = out.shape
+    for p in range(P):
+        for r in range(R):
+            position = np.uint64(positions[p, r])
+            for q in range((N + 3) // 4):
+                c0, c1, c2, c3 = np.uint64(q), np.uint64(0), position & mask, position >> half
+                a, b = np.uint64(k0[r]), np.uint64(k1[r])
+                for _ in range(10):
+                    p0, p1 = c0 * m0, c2 * m1
+                    c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ a, p1 & mask, (p0 >> half) ^ c3 ^ b, p0 & mask
+                    a, b = (a + w0) & mask, (b + w1) & mask
+                i = 4 * q
+                out[p, r, i] = c0
+                if i + 1 < N:
+                    out[p, r, i + 1] = c1
+                if i + 2 < N:
+                    out[p, r, i + 2] = c2
+                if i + 3 < N:
+                    out[p, r, i + 3] = c3

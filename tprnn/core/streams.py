@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tprnn.core.scans import array, kernels
+
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57  # multipliers of the round function
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85  # key increments (golden ratio, sqrt 3 - 1)
 _MASK = 0xFFFFFFFF
@@ -56,18 +58,28 @@ class Stream:
         Positions [P] hold for all runs; [P, R] gives each run its own.
         """
         device = self.k0.device
-        index = torch.arange((count + 3) // 4, device=device)  # [C]
         position = positions if isinstance(positions, Tensor) else torch.tensor(positions, device=device)
         position = position.view(len(position), -1, 1)  # [P, R or 1, 1]
-        words = philox(
-            index.expand(len(position), len(self.k0), -1),
-            torch.zeros_like(position),
-            position & _MASK,
-            position >> 32,
-            self.k0[:, None],
-            self.k1[:, None],
-        )
-        return torch.stack(words, dim=-1).flatten(-2)[..., :count]
+        if device.type == "cpu":  # the same words, twenty times as fast
+            out = torch.empty(len(position), len(self.k0), count, dtype=torch.int64)
+            of_runs = position[:, :, 0].expand(-1, len(self.k0))
+            kernels().words(out.numpy(), self.k0.numpy(), self.k1.numpy(), array(of_runs))
+            return out
+        return philox_words(self.k0, self.k1, position, count)
+
+
+def philox_words(k0: Tensor, k1: Tensor, position: Tensor, count: int) -> Tensor:
+    """The words [P, R, count] of keys [R] and positions [P, R or 1, 1], as tensors."""
+    index = torch.arange((count + 3) // 4, device=k0.device)  # [C]
+    words = philox(
+        index.expand(len(position), len(k0), -1),
+        torch.zeros_like(position),
+        position & _MASK,
+        position >> 32,
+        k0[:, None],
+        k1[:, None],
+    )
+    return torch.stack(words, dim=-1).flatten(-2)[..., :count]
 
 
 def uniform(words: Tensor, dtype: torch.dtype) -> Tensor:

@@ -32,6 +32,7 @@ ROWS = 100  # sequences in one validation pass, as in engine/slab
 CHUNK = 1000  # sequences of a check that finds mistakes among the first, as in engine/slab
 _CONFIG_BYTES, _RESULT_BYTES, _CHECK_BYTES = 1200, 700, 200  # of a run folder's texts; measured
 _WORD_BYTES = 8 * 7  # of a random word and of what is made on the way to it; measured
+_SOLVE = 7 / 6  # a Cholesky factor (H^3/3 multiplications and additions) and a solution (2 H^3), in products (2 H^3)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def terms(shape: Shape, R: int, cache: float) -> dict[str, float]:
         "iteration": 1.0,
         "step": shape.T * p.dependent,
         "dependent": 2.0 * E * shape.H * p.dependent,
-        "batched": 2.0 * shape.H * (E * (p.rows + p.outer) + R * shape.H**2 * p.square),
+        "batched": 2.0 * shape.H * (E * (p.rows + p.outer) + R * shape.H**2 * (p.square + _SOLVE * p.solves)),
         "elements": E * touched,
         "memory": E * touched * (1.0 - cache / held if held > cache else 0.0),
         "parameters": R * shape.parameters,

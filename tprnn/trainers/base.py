@@ -70,6 +70,8 @@ class Passes:
     """Gradients of square matrices, [T B, H]^T x [T B, H]."""
     square: int = 0
     """Products of weights with weights, [H, H] x [H, H], whatever T and B."""
+    solves: int = 0
+    """Cholesky factors of a matrix [H, H], each with a solution for H right-hand sides."""
     buffers: int = 3
     """Buffers [R, T, B, H] that live as long as a stack."""
 

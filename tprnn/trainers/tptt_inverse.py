@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from tprnn.config import rate, setting
+from tprnn.core import scans
 from tprnn.core.activations import ACTIVATIONS
 from tprnn.core.inverses import INVERSES
 from tprnn.core.products import one_step
@@ -88,6 +89,7 @@ class TPTTInverse(Trainer):
             activated=1 + (settings["difference"] == "exact"),
             outer=1,
             square=1,
+            solves=1,
             buffers=5,
         )
 
@@ -109,22 +111,27 @@ class TPTTInverse(Trainer):
         return self.model.adjoint(params, replace(states, batch=replace(states.batch, targets=gap)), gap)
 
     def inverse_weights(self, W_hh: Tensor) -> Tensor:
-        """V, [R, H, H], from the Cholesky factor L of W_hh W_hh^T + r I: V^T = L^{-T} (L^{-1} W_hh)."""
+        """V, [R, H, H], from the Cholesky factor of A = W_hh W_hh^T + r I: V^T = A^{-1} W_hh."""
         A = torch.bmm(W_hh, W_hh.mT) + like(self.number("r"), W_hh) * self.identity
         # the factor of a matrix that has none is not asked for: such a run ends as not finite, and alone
-        L = torch.linalg.cholesky_ex(A).L
-        below = torch.linalg.solve_triangular(L, W_hh, upper=False)
-        return torch.linalg.solve_triangular(L.mT, below, upper=True).mT.contiguous()
+        return torch.cholesky_solve(W_hh, torch.linalg.cholesky_ex(A).L).mT.contiguous()
 
     def targets(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
         """Displacements delta_t for t = 1..T, [R, T, B, H]; 0 before a sequence begins."""
         model, inverse, h = self.model, self.inverse, states.h[:, 1:]
         T, S = h.shape[1], dh.shape[1]
         delta, delta_t = model.work.steps("displacement", *h.shape)
-        e = step_slices(dh * -shaped(self.number("alpha_i")))
+        pull = dh * -shaped(self.number("alpha_i"))
         inner = inverse.inside(h, self.options.tolerance)
-        V, _, product = one_step(self.inverse_weights(params["W_hh"]))
+        weights = self.inverse_weights(params["W_hh"])
         linearised = self.options.difference == "linearised"
+        if model.compiled and linearised:
+            ratio = model.activation.slope(inner).reciprocal_()  # 1/sigma'(a_t)
+            arrays = map(scans.array, (ratio, pull, weights))
+            scans.kernels().carry_linear(delta.numpy(), *arrays, scans.starts(states.batch.start, len(weights)))
+            return delta
+        e = step_slices(pull)
+        V, _, product = one_step(weights)
         if linearised:
             ratio_t = step_slices(model.activation.slope(inner).reciprocal_())  # 1/sigma'(a_t)
         else:
