@@ -76,7 +76,15 @@ def test_every_published_cell_is_answered_once_and_at_its_length(name: str) -> N
 
 
 def test_only_tables_of_ours_answer_no_published_one() -> None:
-    assert set(names()) - set(ANSWERING) == {"manchev2020/numerics", "manchev2025/readings", "manchev2025/unit"}
+    ours = {"beyond/rules", "manchev2020/numerics", "manchev2025/readings", "manchev2025/unit"}
+    assert set(names()) - set(ANSWERING) == ours
+
+
+def test_a_row_says_what_all_of_its_cells_have() -> None:
+    copy = [cell for cell in recipe("beyond/rules").cells if cell.row.task == "copy_memory"]
+    assert {cell.spec().config["optimizer"]["name"] for cell in copy} == {"adam"}
+    others = [cell for cell in recipe("beyond/rules").cells if cell.row.task != "copy_memory"]
+    assert {cell.spec().config["optimizer"]["name"] for cell in others} == {"nesterov", "sgd"}
 
 
 @pytest.mark.parametrize("name", ANSWERING)

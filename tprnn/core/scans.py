@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +46,22 @@ def kernels() -> Any:
     # products of this size lose by threads, and processes share the cores
     threadpool_limits(1, user_api="blas")
     return compiled
+
+
+@contextlib.contextmanager
+def on_compilation(tell: Callable[[], None]) -> Iterator[None]:
+    """Calls `tell` whenever something is compiled meanwhile: seconds that a machine spends once."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        def on_start(self, event: Any) -> None:
+            tell()
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Listener()):
+        yield
 
 
 def array(x: Tensor) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from tprnn.config import RunSpec
+from tprnn.core import scans
 from tprnn.core.work import Workspace
 from tprnn.engine.backlog import Backlog, slab_size
 from tprnn.engine.group import Group
@@ -28,7 +29,7 @@ from tprnn.store import CHECKPOINT, Store
 from tprnn.trainers.base import State
 
 Emit = Callable[[str, RunSpec, dict[str, Any]], None]
-"""Called with ("check", spec, metrics row) and ("end", spec, result)."""
+"""Called with ("check", spec, metrics row), ("end", spec, result) and ("compiling", spec, {})."""
 
 _POLL = 0.1  # seconds between two looks of a process that has nothing to do
 
@@ -56,7 +57,8 @@ def run_stack(specs: Sequence[RunSpec], backlog: Backlog, store: Store, stop: St
     stack = _Stack(specs[0], backlog, store, stop, emit)
     outcomes = []
     try:
-        with torch.inference_mode():  # no bookkeeping for autograd: every gradient is hand-derived
+        compiling = scans.on_compilation(lambda: emit("compiling", specs[0], {}))
+        with compiling, torch.inference_mode():  # no bookkeeping for autograd: every gradient is hand-derived
             for outcome in stack.train(specs):
                 outcomes.append(outcome)
                 emit("end", outcome.spec, outcome.result or {})

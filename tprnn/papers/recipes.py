@@ -49,6 +49,8 @@ class Row:
 
     task: str
     T: int | None
+    # what all of its cells have, after the overrides of their columns
+    overrides: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -92,7 +94,8 @@ class RecipeCell:
     def overrides(self) -> list[str]:
         """The overrides that make this cell's run at its first length, seed 0, before any point of a grid."""
         rates = [f"trainer.{key}={value!r}" for key, value in self.params.items()]
-        return [f"task={self.row.task}", f"task.T={self.first_T}", *self.column.overrides, *rates]
+        shared = [*self.column.overrides, *self.row.overrides]
+        return [f"task={self.row.task}", f"task.T={self.first_T}", *shared, *rates]
 
     def spec(self, execution: Sequence[str] = ()) -> RunSpec:
         """The run with its own parameters, else its first point; at its first length, seed 0. Raises UserError."""
@@ -283,7 +286,7 @@ def _cell(paper: str, recipe: str, row: Row, column: Column, start: int) -> Reci
 def _recipe(name: str, record: Mapping[str, Any]) -> Recipe:
     paper, _, own_id = name.partition("/")
     climb = record.get("climb", {"start": 10, "step": 10})
-    rows = tuple(Row(entry["task"], entry.get("T")) for entry in record["rows"])
+    rows = tuple(Row(entry["task"], entry.get("T"), tuple(entry.get("overrides", ()))) for entry in record["rows"])
     drawn = "figure" in record
     metric = record.get("metric", RECORDED) if drawn else record["metric"]
     if drawn and any(row.T is None for row in rows):

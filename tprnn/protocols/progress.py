@@ -31,6 +31,7 @@ class Progress:
         self.todo = len(specs) - len(finished)
         self.solved = sum(outcome.status == "solved" for outcome in finished)
         self.ended = 0
+        self.told = False
         self.best = 0.0
         self.loss = float("nan")
         self.reached: dict[str, int] = {}
@@ -55,6 +56,9 @@ class Progress:
 
     def emit(self, kind: str, spec: RunSpec, row: dict[str, Any]) -> None:
         """Take in one event of the loop."""
+        if kind == "compiling":
+            self._tell_of_compilation()
+            return
         signature = spec.signature
         if kind == "check":
             self.first.setdefault(signature, row["iteration"] - min(spec.train.check_every, row["iteration"]))
@@ -66,6 +70,11 @@ class Progress:
             self.solved += row.get("status") == "solved"
             self.limits[signature] = self.reached.get(signature, 0)
         self._show()
+
+    def _tell_of_compilation(self) -> None:
+        if not self.told and not self.quiet:
+            self.console.print("compiling for this machine, once: half a minute at most", highlight=False)
+        self.told = True
 
     def _show(self) -> None:
         if self.live:
