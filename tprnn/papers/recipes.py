@@ -363,7 +363,8 @@ def recipe(name: str) -> Recipe:
     if name not in (known := _every()):
         key = name.partition("/")[0]
         own = [entry for entry in known if entry.startswith(f"{key}/")]
-        published.paper(key)  # an unknown paper is named first
+        if not own:
+            published.paper(key)  # an unknown paper is named first
         raise UserError(f"no table or figure '{name}' that can be reproduced; {nearest(name, own or known)}")
     try:
         return _recipe(name, _record(name))

@@ -200,7 +200,8 @@ def _source(plan: Recipe) -> str:
 
 def _tables(paper: str) -> list[dict[str, Any]]:
     """What is known of a paper's tables, ours (without published cells) included. Raises UserError."""
-    tables = published.paper(paper).tables
+    ours_alone = paper not in published.papers() and any(name.startswith(f"{paper}/") for name in names())
+    tables = {} if ours_alone else published.paper(paper).tables
     rebuilt = {recipe(name).table: name for name in names() if name.startswith(f"{paper}/")}
     return [
         {
