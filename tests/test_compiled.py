@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tprnn.core import scans
 from tprnn.core.activations import Relu, Sigmoid, Tanh
 from tprnn.engine.slab import Slab
 from tprnn.errors import UserError
+from tprnn.protocols.progress import Progress
 
 X = np.concatenate([np.geomspace(1e-30, 20.0, 20_000), np.linspace(0.0, 20.0, 20_000)]).astype(np.float32)
 
@@ -106,3 +108,23 @@ def test_every_form_of_a_rule_too(trainer: str, structural: dict[str, Any], monk
         found = trained(trainer, task, **structural)
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-8, atol=1e-12)
+
+
+def test_a_compilation_is_told() -> None:
+    told: list[int] = []
+    function = numba.njit(lambda x: x + 1)  # new, so that no file has it
+    with scans.on_compilation(lambda: told.append(1)):
+        assert function(1) == 2
+        assert told
+        told.clear()
+        assert function(2) == 3
+    assert not told
+
+
+@pytest.mark.parametrize(("quiet", "lines"), [(False, 1), (True, 0)])
+def test_a_person_sees_one_line_about_it(quiet: bool, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = make_spec()
+    progress = Progress([spec], [], quiet, 1)
+    for _ in range(2):
+        progress.emit("compiling", spec, {})
+    assert capsys.readouterr().err.count("compiling for this machine") == lines

@@ -150,7 +150,7 @@ def displacements(
         for t in range(T - 2, -1, -1):
             both[:B] = h[r, t + 2]
             both[B:] = delta[r, t + 1]
-            np.dot(both, V[r], moved)  # one product of 2 B rows costs less than two of B
+            np.dot(both, V[r], moved)  # one call for two products of B rows
             add_input(moved[:B], x, tokens, table, r, t + 1)
             out, factor = delta[r, t].reshape(-1), factors[r, t]
             for i in range(out.size):

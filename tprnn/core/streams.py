@@ -108,4 +108,6 @@ def normals(stream: Stream, position: int | Tensor, shape: Sequence[int], dtype:
     count = math.prod(shape)
     positions = position[None] if isinstance(position, Tensor) else [position]
     words = stream.words(positions, count + count % 2)[0]
-    return normal(words, dtype)[..., :count].reshape(-1, *shape)
+    # run by run on a CPU: what one needs on the way stays in the cache
+    parts = words.split(1) if words.device.type == "cpu" else [words]
+    return torch.cat([normal(part, dtype) for part in parts])[..., :count].reshape(-1, *shape)
