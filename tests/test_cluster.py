@@ -303,7 +303,7 @@ def test_local_jobs_train_real_runs_and_a_second_command_needs_none(
 def test_a_local_job_goes_on_after_its_time_limit_to_the_same_metrics(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     changes = {"task.T": 10, "model.H": 4, "trainer.alpha": 1e-9, "train.patience": None, "checkpoint_seconds": 1e6}
-    changes |= {"train.max_iterations": 40_000, "train.validation_size": 1000, "train.check_every": 1000}
+    changes |= {"train.max_iterations": 120_000, "train.validation_size": 1000, "train.check_every": 1000}
     limited = dataclasses.replace(settings(), time=0.4, notice=12)  # told after 12 of 24 seconds
     rows, starts = [], []
     for name, how in (("limited", limited), ("free", settings())):
