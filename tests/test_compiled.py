@@ -19,6 +19,9 @@ from tprnn.protocols.progress import Progress
 X = np.concatenate([np.geomspace(1e-30, 20.0, 20_000), np.linspace(0.0, 20.0, 20_000)]).astype(np.float32)
 
 
+PROGRAM = {"trainer.inner": "literal", "trainer.last": "reread", "trainer.gradient": "through_time"}
+
+
 def of_tanh(x: np.ndarray) -> np.ndarray:
     """What compiled code takes for tanh x, read off the first state of a network of one unit with the input x."""
     h = np.zeros((1, 2, x.size, 1), x.dtype)
@@ -97,6 +100,9 @@ def test_every_rule_learns_the_same_compiled(trainer: str, task: str, monkeypatc
         ("lra", {"trainer.c_1": 1e-6, "trainer.c_0": 1e-6}),
         ("lra", {"trainer.loss": "log_penalty", "trainer.inner": "literal", "trainer.gamma": 5.0}),
         ("lra", {"trainer.omega": 0.1, "trainer.gamma": 5.0}),
+        ("lra", PROGRAM | {"trainer.gamma": 5.0}),
+        ("lra", PROGRAM | {"trainer.loss": "log_penalty", "trainer.omega": 0.1, "trainer.omega_on": "released"}),
+        ("lra", PROGRAM | {"trainer.targets": "absolute", "trainer.gamma": 5.0}),
         ("lra", {"trainer.omega": 0.1, "trainer.omega_form": "ratio", "trainer.omega_on": "released"}),
     ],
 )

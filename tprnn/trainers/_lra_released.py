@@ -21,6 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tprnn.core import scans
 from tprnn.core.activations import Shift
 from tprnn.core.directions import omega
 from tprnn.core.products import rows
@@ -76,6 +77,9 @@ class Released:
 
     def losses(self, watch: Watch | None = None) -> None:
         """From the last step on: each loss, its error, and the inner loop that makes the next."""
+        if self.model.compiled and not self.inner.absolute and watch is None:
+            self.losses_compiled()
+            return
         inner, T = self.inner, self.a.shape[1]
         n = 0.5 * self.a.shape[2] * self.a.shape[3]
         own = self.moved.unbind(1)
@@ -112,6 +116,32 @@ class Released:
         for x in (self.error, self.S, self.A, self.C):  # step 1 has no loss: the program's loop ends before it
             x[:, 0].zero_()
 
+    def losses_compiled(self) -> None:
+        """`losses` in one call, for displacements."""
+        from tprnn.trainers._lra_compiled import losses
+
+        inner, R = self.inner, len(self.a)
+        losses(
+            self.error.numpy(),
+            self.S.numpy(),
+            self.A.numpy(),
+            self.C.numpy(),
+            self.d.numpy(),
+            scans.array(self.a),
+            self.states.h.numpy(),
+            scans.array(self.moved),
+            scans.array(self.W_hh),
+            self.W_hh_T.numpy(),
+            scans.starts(self.states.batch.start, R),
+            inner.K,
+            scans.numbers(inner.gamma, R),
+            scans.numbers(inner.c_1, R),
+            inner.force,
+            inner.log_penalty,
+            scans.numbers(inner.omega, R),
+            inner.omega_form == "ratio",
+        )
+
     def gradients(self) -> dict[str, Tensor]:
         """d(loss of each step)/dw, [R, T, ...]."""
         found = self.back(self.error)
@@ -146,6 +176,22 @@ class Released:
             "b_h": error.new_zeros(R, T, H),
             "W_xh": error.new_zeros(R, T, x.shape[-1], H),
         }
+        if self.model.compiled:
+            from tprnn.trainers._lra_compiled import through_time
+
+            tokens = self.states.batch.tokens
+            through_time(
+                found["W_hh"].numpy(),
+                found["b_h"].numpy(),
+                found["W_xh"].numpy(),
+                scans.array(error),
+                self.states.h.numpy(),
+                scans.array(x[:0] if tokens else x),
+                scans.array(self.states.batch.inputs if tokens else x.new_empty(0, 0, 0, dtype=torch.int64)),
+                self.W_hh_T.numpy(),
+                scans.starts(self.states.batch.start, R),
+            )
+            return found
         at = error.clone()
         for t in range(T - 1, -1, -1):
             if t < T - 1:
