@@ -11,8 +11,11 @@ which they choose rows (then x is empty, as tokens are in the other case).
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -20,17 +23,27 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+# Code of other files holds code of this one, and Numba asks only whether their own file has changed: a folder for each
+# state of this file.
+_settings: Any = numba.config
+if not _settings.CACHE_DIR:
+    _home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    _settings.CACHE_DIR = str(_home / "tprnn" / hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:10])
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def jit(function: Function, *flags: str) -> Function:
-    """Compiled at its first call and kept for later ones, with fused multiply-adds.
+    """Compiled at its first call and kept in the user's cache folder, with fused multiply-adds.
 
     `flags` of LLVM are further freedoms of arithmetic. Those that all have never let a nan or the difference of nearly
     equal numbers vanish; `reassoc` might, and is for sums alone.
     """
-    compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", *flags})
-    return cast(Function, compiled(function))
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", *flags}}
+    try:
+        return cast(Function, numba.njit(cache=True, **options)(function))
+    except RuntimeError:  # no folder to keep it in can be written
+        return cast(Function, numba.njit(**options)(function))
 
 
 # tanh x = x P(x^2) / Q(x^2) on |x| <= 9.02, beyond which float32 has 1: relative error 2e-8, by our own minimax fit,
