@@ -6,7 +6,6 @@ import contextlib
 import functools
 import importlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,18 +15,6 @@ from tprnn.core.activations import Activation, Tanh
 
 COMPILED = {torch.float32}
 """Not float64: math.tanh, one number at a time, costs more than PyTorch's calls."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """x_t W_xh + bias as compiled code reads it; of `x` and `tokens` one is empty."""
-
-    x: Tensor
-    """[R, T, B, H]."""
-    tokens: Tensor
-    """[R, T, B], rows of `table`."""
-    table: Tensor
-    """W_xh + bias, [R, I, H]."""
 
 
 def compiled(activation: Activation, dtype: torch.dtype, device: str | torch.device) -> bool:
@@ -77,9 +64,10 @@ def numbers(value: Tensor | float, R: int) -> Any:
 
 def starts(start: Tensor | None, R: int) -> Any:
     """Empty steps before each sequence [R, B]; [R, 0] where there are none."""
-    return array(torch.zeros(R, 0, dtype=torch.int64) if start is None else start)
+    return nothing(torch.int64, R, 0) if start is None else array(start)
 
 
-def inputs(given: Inputs) -> tuple[Any, Any, Any]:
-    """x, tokens, table as arrays."""
-    return array(given.x), array(given.tokens), array(given.table)
+@functools.cache
+def nothing(dtype: torch.dtype, *shape: int) -> Any:
+    """An array without entries, made once."""
+    return torch.empty(shape, dtype=dtype).numpy()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,6 @@ from tprnn.core.activations import Activation
 from tprnn.core.init import Initialisation
 from tprnn.core.losses import LOSSES
 from tprnn.core.products import lookup, lookup_gradient, outer_sum, row_product, row_sum
-from tprnn.core.scans import Inputs
 from tprnn.core.streams import Stream
 from tprnn.core.work import Workspace, step_slices
 from tprnn.tasks.base import Batch, Task
@@ -133,15 +132,15 @@ class Model(ABC):
             return lookup(params["W_xh"] + bias[:, None], batch.inputs, out)
         return torch.add(row_product(batch.inputs, params["W_xh"]), bias[:, None, None], out=out)
 
-    def inputs_of(self, params: Tensors, batch: Batch, bias: Tensor) -> Inputs:
-        """The same as compiled recurrences take it: tokens are looked up there."""
-        table = params["W_xh"] + bias[:, None]
+    def inputs_of(self, params: Tensors, batch: Batch, bias: Tensor) -> tuple[Any, Any, Any]:
+        """The same as arrays (x, tokens, table) for compiled recurrences, which look tokens up themselves."""
+        table = scans.array(params["W_xh"] + bias[:, None])
         if batch.tokens:
-            return Inputs(table.new_empty(0, 0, 0, 0), batch.inputs, table)
+            return scans.nothing(self.dtype, 0, 0, 0, 0), scans.array(batch.inputs), table
         R, T, B = batch.inputs.shape[:3]
         x = self.work.tensor("x", R, T, B, self.H)
         self.input_part(params, batch, bias, x)
-        return Inputs(x, torch.empty(0, 0, 0, dtype=torch.int64), table)
+        return x.numpy(), scans.nothing(torch.int64, 0, 0, 0), table
 
     def row_sum(self, d: Tensor) -> Tensor:
         """The sum over steps and batch, the gradient of a bias: [R, T, B, H] -> [R, H]."""

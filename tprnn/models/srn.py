@@ -57,7 +57,7 @@ class SRN(Model):
         h, h_t = self.work.steps("h", R, T + 1, B, self.H)
         valid = self.valid(batch)
         if self.compiled:
-            source = scans.inputs(self.inputs_of(params, batch, params["b_h"]))
+            source = self.inputs_of(params, batch, params["b_h"])
             W, start = scans.array(params["W_hh"]), scans.starts(batch.start, R)
             scans.kernels().forward(h.numpy(), *source, W, start)
             return States(h, h_t, valid, batch)

@@ -186,8 +186,8 @@ class Released:
                 found["W_xh"].numpy(),
                 scans.array(error),
                 self.states.h.numpy(),
-                scans.array(x[:0] if tokens else x),
-                scans.array(self.states.batch.inputs if tokens else x.new_empty(0, 0, 0, dtype=torch.int64)),
+                scans.nothing(x.dtype, 0, 0, 0, 0) if tokens else scans.array(x),
+                scans.array(self.states.batch.inputs) if tokens else scans.nothing(torch.int64, 0, 0, 0),
                 self.W_hh_T.numpy(),
                 scans.starts(self.states.batch.start, R),
             )

@@ -143,7 +143,7 @@ class TPTT(Trainer):
                 d.numpy(),
                 *((scans.array(h_t), 0) if self.noisy else (states.h.numpy(), 1)),
                 scans.array(h_tm1) if self.noisy else states.h.numpy(),
-                *scans.inputs(model.inputs_of(params, states.batch, params["c_h"])),
+                *model.inputs_of(params, states.batch, params["c_h"]),
                 scans.array(params["V_hh"]),
                 scans.starts(states.batch.start, R),
             )
@@ -193,7 +193,7 @@ class TPTT(Trainer):
             scans.array(e),
             scans.array(factors),
             self.options.difference_correction,
-            *scans.inputs(self.model.inputs_of(params, batch, params["c_h"])),
+            *self.model.inputs_of(params, batch, params["c_h"]),
             scans.array(params["V_hh"]),
             scans.starts(batch.start, R),
         )
