@@ -12,9 +12,12 @@ from conftest import MEMBERS, make_spec
 
 from tprnn.core import scans
 from tprnn.core.activations import Relu, Sigmoid, Tanh
+from tprnn.core.products import norm_bound
 from tprnn.engine.slab import Slab
 from tprnn.errors import UserError
 from tprnn.protocols.progress import Progress
+from tprnn.trainers import _lra_compiled
+from tprnn.trainers._lra_released import Released
 
 X = np.concatenate([np.geomspace(1e-30, 20.0, 20_000), np.linspace(0.0, 20.0, 20_000)]).astype(np.float32)
 
@@ -101,6 +104,11 @@ def test_every_rule_learns_the_same_compiled(trainer: str, task: str, monkeypatc
         ("lra", {"trainer.loss": "log_penalty", "trainer.inner": "literal", "trainer.gamma": 5.0}),
         ("lra", {"trainer.omega": 0.1, "trainer.gamma": 5.0}),
         ("lra", PROGRAM | {"trainer.gamma": 5.0}),
+        ("lra", PROGRAM | {"trainer.gamma": 5.0, "trainer.c_0": 0.0}),
+        ("lra", PROGRAM | {"trainer.gamma": 5.0, "trainer.c_0": 1e-4}),
+        # with more inner steps of forced length rounding grows from step to step, beyond any tolerance
+        ("lra", PROGRAM | {"trainer.gamma": 5.0, "trainer.force": True, "trainer.K": 1}),
+        ("lra", PROGRAM | {"trainer.gamma": 5.0, "trainer.omega": 0.1, "trainer.c_0": 0.1}),
         ("lra", PROGRAM | {"trainer.loss": "log_penalty", "trainer.omega": 0.1, "trainer.omega_on": "released"}),
         ("lra", PROGRAM | {"trainer.targets": "absolute", "trainer.gamma": 5.0}),
         ("lra", {"trainer.omega": 0.1, "trainer.omega_form": "ratio", "trainer.omega_on": "released"}),
@@ -114,6 +122,56 @@ def test_every_form_of_a_rule_too(trainer: str, structural: dict[str, Any], monk
         found = trained(trainer, task, **structural)
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("task", ["temporal_order", "adding"])
+@pytest.mark.parametrize("omega", [0.0, 0.1])
+def test_losses_that_go_back_together_have_gradients_that_no_limit_touches(
+    task: str, omega: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Released, dict[str, torch.Tensor]]] = []
+
+    def kept(self: Released, c_0: Any, regularized: Any) -> dict[str, torch.Tensor]:
+        found = self.gradients()
+        extra = self.omega_gradients() if omega else {}
+        seen.append((self, {name: g + omega * extra[name] if omega else g for name, g in found.items()}))
+        return sums(self, c_0, regularized)
+
+    sums = Released.sums
+    monkeypatch.setattr(Released, "sums", kept)
+    alone: list[np.ndarray] = []
+    apart = _lra_compiled.apart
+
+    def watched(*arguments: Any) -> None:
+        apart(*arguments)
+        alone.append(arguments[0].copy())
+
+    # as plain Python, so that the decisions can be seen
+    monkeypatch.setattr(_lra_compiled, "apart", watched)
+    monkeypatch.setattr(_lra_compiled, "sums", _lra_compiled.sums.py_func)
+    changes = PROGRAM | {"trainer.omega": omega, "trainer.gamma": 1.0, "trainer.c_0": 0.05 if omega else 0.002}
+    changes |= {"task.T": 12, "model.H": 9, "train.batch_size": 4, "trainer.K": 3}
+    slab = Slab([make_spec(changes | {"seed": seed}, trainer="lra", task=task) for seed in (0, 1)])
+    for _ in range(3):
+        slab.advance()
+    assert len(alone) == 6
+    together = 0
+    for (_, gradients), decided in zip(seen, np.array(alone).reshape(3, 2, -1), strict=True):
+        for g in gradients.values():
+            long = g.flatten(2).norm(dim=2).numpy() >= changes["trainer.c_0"]
+            assert not (long & ~decided).any()
+        together += int((~decided).sum())
+    assert 0 < together < np.array(alone).size
+
+
+def test_a_bound_of_the_norm_holds_and_is_near() -> None:
+    torch.manual_seed(0)
+    W = torch.cat([torch.randn(3, 20, 20), torch.linalg.qr(torch.randn(1, 20, 20))[0], torch.zeros(1, 20, 20)])
+    true = torch.linalg.matrix_norm(W.double(), 2)
+    for steps in (1, 10, 100):
+        bound = norm_bound(W, steps)
+        assert (bound >= true * (1 - 1e-6)).all()
+        assert (bound <= true * np.exp(2.0 / steps) + 1e-6).all()
 
 
 def test_a_compilation_is_told() -> None:

@@ -7,6 +7,7 @@ which the tests hold to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -87,6 +88,21 @@ def lookup_gradient(tokens: Tensor, d: Tensor, I: int) -> Tensor:
 def norm(x: Tensor) -> Tensor:
     """The 2-norm of each run's tensor: [R, ...] -> [R]."""
     return x.flatten(1).norm(dim=1)
+
+
+def norm_bound(W: Tensor, steps: int) -> Tensor:
+    """At least ||W||_2 of each matrix [R, H, H], and at most e^(2 / steps) times as much: [R], float64.
+
+    ||W||_2^(2n) <= ||(W^T W)^n||_F <= sqrt(H) ||W||_2^(2n), for n a power of two: squared some times instead of an SVD.
+    """
+    M, log = W.mT @ W, torch.zeros(len(W), dtype=torch.float64, device=W.device)
+    squarings = max(0, math.ceil(math.log2(max(steps, 1) * math.log(max(W.shape[1], 2)))) - 3)
+    for k in range(squarings + 1):
+        M = M @ M if k else M
+        length = torch.linalg.vector_norm(M, dim=(1, 2), keepdim=True)
+        M = M / length.clamp(min=torch.finfo(W.dtype).tiny)
+        log = (2.0 if k else 1.0) * log + length[:, 0, 0].double().log()
+    return torch.exp(log / 2.0 ** (squarings + 1))
 
 
 def spectral_radius(W: Tensor) -> Tensor:

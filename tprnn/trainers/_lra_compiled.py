@@ -1,6 +1,6 @@
 """The ways back of lra, compiled for tanh networks on the CPU.
 
-trainers/_lra_local.py says what `carry_back` computes, trainers/_lra_released.py what `losses` and `through_time` do.
+trainers/_lra_local.py says what `carry_back` computes, trainers/_lra_released.py what `losses` and `sums` do.
 """
 
 from __future__ import annotations
@@ -238,32 +238,118 @@ def losses(
 
 
 @jit
-def through_time(
-    W_hh: Any, b_h: Any, W_xh: Any, error: Any, h: Any, x: Any, tokens: Any, W_back: Any, start: Any
+def _weigh(W_hh: Any, b_h: Any, W_xh: Any, signal: Any, h: Any, x: Any, tokens: Any) -> None:
+    """The gradients of one run by its errors [T', B, H] of the first steps."""
+    steps, B, H = signal.shape
+    flat = signal.reshape(-1, H)
+    np.dot(h[:steps].reshape(-1, H).T, flat, W_hh)
+    sum_rows(b_h, signal)
+    if tokens.size:
+        W_xh[:] = 0
+        for t in range(steps):
+            for b in range(B):
+                total, row = W_xh[tokens[t, b]], signal[t, b]
+                for i in range(H):
+                    total[i] += row[i]
+    else:
+        np.dot(x[:steps].reshape(-1, x.shape[2]).T, flat, W_xh)
+
+
+@jit
+def apart(
+    alone: Any, error: Any, S: Any, left: Any, right: Any, x: Any, limit: float, force: bool, growth: float
 ) -> None:
-    """The error of the loss of each step [R, T, B, H] back through all earlier steps: gradients [R, T, ...]."""
+    """Which losses of a run [T] may have a gradient longer than `limit`, by a bound on their lengths.
+
+    ||sum_t x_t^T d_t|| <= max ||x_t|| sum_t ||d_t||, ||z_t|| < sqrt(B H), and an error grows by ||W_hh|| at most.
+    """
+    T, B, H = error.shape
+    size, reach = np.sqrt(np.float64(B * H)), 0.0
+    for t in range(x.shape[0]):
+        size = max(size, _length(x[t].reshape(-1)))
+    for s in range(T):
+        reach = reach * growth + 1.0
+        most = size * (_length(S[s].reshape(-1)) + reach * _length(error[s].reshape(-1)))
+        most += _length(left[s].reshape(-1)) * _length(right[s].reshape(-1))
+        alone[s] = limit > 0 and (force or not most < 0.999 * limit)  # nan too
+
+
+@jit
+def sums(
+    W_hh: Any,
+    b_h: Any,
+    W_xh: Any,
+    error: Any,
+    S: Any,
+    left: Any,
+    right: Any,
+    h: Any,
+    x: Any,
+    tokens: Any,
+    W_back: Any,
+    start: Any,
+    c_0: Any,
+    force: bool,
+    growth: Any,
+) -> None:
+    """The gradients of the loss of each step through all earlier steps, each normalised to c_0, and summed.
+
+    What Normalize leaves as it is goes back together, in one pass; a loss that may reach c_0 goes alone.
+
+    Args:
+        W_hh, b_h, W_xh: [R, H, H], [R, H], [R, I, H], written. error, S: [R, T, B, H].
+        left, right: [R, T, M, H], what W_hh gets besides: left_t^T right_t. c_0, growth >= ||W_hh||: [R], float64.
+    """
     R, T, B, H = error.shape
     one = error.dtype.type(1)
-    signal = np.empty((T, B, H), error.dtype)
-    W_xh[:] = 0
+    signal, some = np.empty((T, B, H), error.dtype), np.empty_like(right[0])
+    own_hh, own_b, own_xh = np.empty_like(W_hh[0]), np.empty_like(b_h[0]), np.empty_like(W_xh[0])
+    besides, alone = np.empty_like(own_hh), np.empty(T, np.bool_)
     for run in range(R):
+        z, x_run = h[run], x[run] if x.size else x[0]
+        tokens_run = tokens[run] if tokens.size else tokens[0]
+        apart(alone, error[run], S[run], left[run], right[run], x_run, c_0[run], force, growth[run])
+        for t in range(T - 1, -1, -1):
+            here = signal[t].reshape(-1)
+            if t == T - 1:
+                here[:] = 0
+            else:
+                np.dot(signal[t + 1], W_back[run], signal[t])
+                slope = z[t + 1].reshape(-1)
+                for i in range(here.size):
+                    here[i] *= one - slope[i] * slope[i]
+                blank(signal[t], start[run], t)
+            if not alone[t]:
+                own = error[run, t].reshape(-1)
+                for i in range(here.size):
+                    here[i] += own[i]
+        for t in range(T):
+            if alone[t]:
+                some[t] = 0
+            else:
+                some[t] = right[run, t]
+                if t + 1 < T:
+                    here, own = signal[t + 1].reshape(-1), S[run, t].reshape(-1)
+                    for i in range(here.size):
+                        here[i] += own[i]
+        _weigh(W_hh[run], b_h[run], W_xh[run], signal, z, x_run, tokens_run)
+        np.dot(left[run].reshape(-1, H).T, some.reshape(-1, H), besides)
+        _move(W_hh[run].reshape(-1), besides.reshape(-1), 0.0, False)
         for s in range(T):
+            if not alone[s]:
+                continue
+            last = min(s + 1, T - 1)
+            signal[last] = S[run, s]  # 0 for the last loss
             signal[s] = error[run, s]
             for t in range(s - 1, -1, -1):
                 np.dot(signal[t + 1], W_back[run], signal[t])
-                here, z = signal[t].reshape(-1), h[run, t + 1].reshape(-1)
+                here, slope = signal[t].reshape(-1), z[t + 1].reshape(-1)
                 for i in range(here.size):
-                    here[i] *= one - z[i] * z[i]
+                    here[i] *= one - slope[i] * slope[i]
                 blank(signal[t], start[run], t)
-            so_far = signal[: s + 1]
-            flat = so_far.reshape(-1, H)
-            np.dot(h[run, : s + 1].reshape(-1, H).T, flat, W_hh[run, s])
-            sum_rows(b_h[run, s], so_far)
-            if tokens.size:
-                for t in range(s + 1):
-                    for b in range(B):
-                        total, row = W_xh[run, s, tokens[run, t, b]], signal[t, b]
-                        for i in range(H):
-                            total[i] += row[i]
-            else:
-                np.dot(x[run, : s + 1].reshape(-1, x.shape[3]).T, flat, W_xh[run, s])
+            _weigh(own_hh, own_b, own_xh, signal[: last + 1], z, x_run, tokens_run)
+            np.dot(left[run, s].T, right[run, s], besides)
+            _move(own_hh.reshape(-1), besides.reshape(-1), 0.0, False)
+            _move(W_hh[run].reshape(-1), own_hh.reshape(-1), c_0[run], force)
+            _move(b_h[run], own_b, c_0[run], force)
+            _move(W_xh[run].reshape(-1), own_xh.reshape(-1), c_0[run], force)

@@ -18,13 +18,15 @@ in which the small differences of slopes are computed from displacements (`slope
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from tprnn.core import scans
 from tprnn.core.activations import Shift
-from tprnn.core.directions import omega
-from tprnn.core.products import rows
+from tprnn.core.directions import Omega, omega
+from tprnn.core.products import norm_bound, rows
 from tprnn.models.base import Model, States, Tensors
 from tprnn.optimizers.base import like
 from tprnn.trainers._lra_local import Inner, Watch
@@ -153,12 +155,59 @@ class Released:
 
     def omega_gradients(self) -> dict[str, Tensor]:
         """dOmega_t/dw of each step t < T, [R, T, ...], with g = dL/da_{t+1} held fixed."""
+        da, left, right = self.omega_terms()
+        gradients = self.back(da)
+        gradients["W_hh"] += left.mT @ right
+        return gradients
+
+    def omega_terms(self) -> Omega:
+        """dOmega_t/da_t, and left and right of what W_hh gets where it stands; [R, T, B, H] each."""
         g = torch.stack([self.masked(t, c) for t, c in enumerate(self.C.unbind(1))], 1)
         p = (rows(g) @ self.W_hh_T).view(g.shape) * self.slopes
         da, left, right = omega(g, p, self.model.activation.bend(self.h), self.inner.omega_form)
-        gradients = self.back(da)
-        gradients["W_hh"] += (left * self.slopes).mT @ right
-        return gradients
+        return da, left * self.slopes, right
+
+    def sums(self, c_0: Tensor | float, regularized: Sequence[str]) -> dict[str, Tensor]:
+        """sum_t Normalize(dL_t/dw + lambda dOmega_t/dw, c_0), compiled; `regularized` are those that get the second."""
+        if not regularized:
+            return self.summed(c_0, self.error, self.d, self.A)
+        da, left, right = self.omega_terms()
+        weight = like(self.inner.omega, da)
+        error = self.error + weight * da
+        found = self.summed(c_0, error, torch.cat([self.d, weight * left], 2), torch.cat([self.A, right], 2))
+        if len(regularized) < len(found):
+            found = self.summed(c_0, self.error, self.d, self.A) | {name: found[name] for name in regularized}
+        return found
+
+    def summed(self, c_0: Tensor | float, error: Tensor, left: Tensor, right: Tensor) -> dict[str, Tensor]:
+        """`sums` of one set of errors."""
+        from tprnn.trainers._lra_compiled import sums
+
+        R, T, _, H = error.shape
+        x, tokens = self.states.batch.inputs, self.states.batch.tokens
+        found = {
+            "W_hh": error.new_empty(R, H, H),
+            "b_h": error.new_empty(R, H),
+            "W_xh": error.new_empty(R, self.model.inputs, H),
+        }
+        sums(
+            found["W_hh"].numpy(),
+            found["b_h"].numpy(),
+            found["W_xh"].numpy(),
+            scans.array(error),
+            self.S.numpy(),
+            scans.array(left),
+            scans.array(right),
+            self.states.h.numpy(),
+            scans.nothing(error.dtype, 1, 0, 0, 0) if tokens else scans.array(x),
+            scans.array(x) if tokens else scans.nothing(torch.int64, 1, 0, 0),
+            self.W_hh_T.numpy(),
+            scans.starts(self.states.batch.start, R),
+            scans.numbers(c_0, R),
+            self.inner.force,
+            norm_bound(self.W_hh, T).numpy(),
+        )
+        return found
 
     def inputs(self) -> Tensor:
         """Inputs as features [R, T, B, I]."""
@@ -176,22 +225,6 @@ class Released:
             "b_h": error.new_zeros(R, T, H),
             "W_xh": error.new_zeros(R, T, x.shape[-1], H),
         }
-        if self.model.compiled:
-            from tprnn.trainers._lra_compiled import through_time
-
-            tokens = self.states.batch.tokens
-            through_time(
-                found["W_hh"].numpy(),
-                found["b_h"].numpy(),
-                found["W_xh"].numpy(),
-                scans.array(error),
-                self.states.h.numpy(),
-                scans.nothing(x.dtype, 0, 0, 0, 0) if tokens else scans.array(x),
-                scans.array(self.states.batch.inputs) if tokens else scans.nothing(torch.int64, 0, 0, 0),
-                self.W_hh_T.numpy(),
-                scans.starts(self.states.batch.start, R),
-            )
-            return found
         at = error.clone()
         for t in range(T - 1, -1, -1):
             if t < T - 1:

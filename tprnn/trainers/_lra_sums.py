@@ -6,7 +6,6 @@ the batch only, and sum_t s_t x_t^T d_t is one product with rows that are scaled
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,7 @@ from tprnn.core.products import outer_sum, rows
 from tprnn.models.base import Model, States, Tensors
 from tprnn.optimizers.base import like
 from tprnn.trainers._lra_local import Inner
+from tprnn.trainers._lra_released import Released
 
 Record = dict[str, Tensor] | None
 """Where `layers` collects what it shows."""
@@ -89,12 +89,13 @@ class Sums:
         x = torch.cat([states.h[:, :-1], torch.cat([left, nothing], 1)], 2)
         return joined_norms(x @ x.mT, *gram(torch.cat([d, torch.cat([right, nothing], 1)], 2)))
 
-    def through_time(
-        self, gradients: Mapping[str, Tensor], extra: Mapping[str, Tensor] | None, seen: Record
-    ) -> dict[str, Tensor]:
-        """The same sum of gradients [R, T, ...] that are there step by step; `extra` = dOmega_t/dw."""
+    def through_time(self, released: Released, seen: Record) -> dict[str, Tensor]:
+        """The same sum of the gradients that the released program has, which are there step by step."""
+        if self.model.compiled and seen is None:
+            return released.sums(self.c_0, self.regularized if self.with_omega else ())
+        extra = released.omega_gradients() if self.with_omega else None
         found = {}
-        for name, g in gradients.items():
+        for name, g in released.gradients().items():
             if extra is not None and name in self.regularized:
                 g = g + like(self.inner.omega, g) * extra[name]
             factor = self.factor(unit(g if g.dim() == 4 else g.unsqueeze(2))[1], seen, name)

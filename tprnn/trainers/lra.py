@@ -113,7 +113,8 @@ class LRA(Trainer):
     def passes(cls, config: Mapping[str, Any]) -> Passes:
         trainer, K = config["trainer"], config["trainer"]["K"]
         omega = int(trainer["omega"] > 0)
-        if trainer["gradient"] == "through_time":  # each loss goes back through all earlier steps
+        if trainer["gradient"] == "through_time":
+            # each loss goes back through all earlier steps; compiled, those that no limit touches go together
             back = config["task"].get("T", 0) // 2 * (1 + omega)
             return Passes(dependent=2 * K + 3, activated=2 * K + 1, rows=1 + omega + back, outer=back, buffers=12)
         # states, then K times back and K - 1 times forth, with an activation for each state moved
@@ -158,8 +159,7 @@ class LRA(Trainer):
         if self.options.gradient == "through_time":
             released = Released(inner, model, params, states, a, x, moved)
             released.losses(watch)
-            extra = released.omega_gradients() if self.with_omega else None
-            return self.sums.through_time(released.gradients(), extra, seen)
+            return self.sums.through_time(released, seen)
         if model.compiled and not inner.absolute and watch is None:
             g = carry_compiled(inner, model, params, states, a, moved)
         else:
