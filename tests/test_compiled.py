@@ -15,7 +15,9 @@ from tprnn.core.activations import Relu, Sigmoid, Tanh
 from tprnn.core.products import norm_bound
 from tprnn.engine.slab import Slab
 from tprnn.errors import UserError
+from tprnn.models.base import States
 from tprnn.protocols.progress import Progress
+from tprnn.tasks.base import Batch
 from tprnn.trainers import _lra_compiled
 from tprnn.trainers._lra_released import Released
 
@@ -192,3 +194,33 @@ def test_a_person_sees_one_line_about_it(quiet: bool, lines: int, capsys: pytest
     for _ in range(2):
         progress.emit("compiling", spec, {})
     assert capsys.readouterr().err.count("compiling for this machine") == lines
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize("task", ["temporal_order", "adding"])
+def test_a_readout_is_the_same_compiled(task: str, steps: int) -> None:
+    model = Slab([make_spec({"dtype": "float64", "model.H": 5, "seed": seed}, task=task) for seed in (0, 1)]).model
+    generator = torch.Generator().manual_seed(0)
+    params = {name: torch.randn(2, *shape, generator=generator).double() for name, shape in model.shapes().items()}
+    h = torch.randn(2, 9, 3, 5, generator=generator).double()
+    targets = torch.randn(2, steps, 3, model.outputs, generator=generator).double()
+    if task == "temporal_order":
+        targets = targets.argmax(-1)
+    batch = Batch(torch.zeros(2, 8, 3, dtype=torch.int64), targets, None)
+    states = States(h, [], [], batch)
+    found = []
+    for model.compiled in (False, True):
+        readout = model.readout(params, states)
+        found.append(
+            (readout.loss, readout.y, readout.dy, readout.dh, *model.readout_gradients(states, readout).values())
+        )
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+def test_a_readout_of_what_is_not_a_number_is_not_a_number() -> None:
+    slab = Slab([make_spec(task="temporal_order")])
+    slab.state.params["W_hy"][0, 3, 1] = float("nan")
+    states = slab.model.forward(slab.state.params, slab.batch(0))
+    assert slab.model.compiled
+    assert slab.model.readout(slab.state.params, states).loss.isnan().all()

@@ -6,6 +6,7 @@ import torch
 from conftest import make_spec
 
 from tprnn.core.init import INITIALISATIONS, orthogonal
+from tprnn.core.scans import kernels
 from tprnn.core.streams import Stream, below, normal, normals, philox, philox_words, uniform
 from tprnn.engine.slab import Slab
 
@@ -114,3 +115,16 @@ def test_recurrent_matrices_and_the_others_start_as_named() -> None:
     assert abs(p["W_xh"].std().item() - 0.1) < 4 * 0.1 / (2 * n) ** 0.5
     assert not p["b_h"].any()
     assert not p["c_h"].any()
+
+
+def test_normal_numbers_are_the_same_compiled() -> None:
+    edges = torch.tensor([[0, 2**32 - 1, 1, 2**31, 2**31 - 1, 7, 0, 2**32 - 1, 2**29, 2**29 - 1, 2**30, 3 * 2**30]])
+    drawn = Stream([3], "noise").words([0], 40_000)[0]
+    for words in (edges, drawn):
+        out = torch.empty(words.shape, dtype=torch.float64)
+        kernels("compiled_streams").normals(out.numpy(), words.numpy())
+        expected = normal(words, torch.float64)
+        torch.testing.assert_close(out, expected, rtol=1e-11, atol=1e-14)
+        single = torch.empty(words.shape)
+        kernels("compiled_streams").normals(single.numpy(), words.numpy())
+        assert (single == out.float()).all()

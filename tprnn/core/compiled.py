@@ -185,6 +185,25 @@ def displacements(
 
 
 @jit
+def noisy(z: Any, before: Any, h: Any, deviation: Any, x: Any, tokens: Any, table: Any, W: Any) -> None:
+    """before_t = h_{t-1} + deviation_t before_t, then z_t = tanh(x_t + before_t W) (trainers/tptt.py).
+
+    z, before: [R, T, B, H]. h: [R, T + 1, B, H]. deviation: [R, T].
+    """
+    R, T, _, _ = z.shape
+    for r in range(R):
+        for t in range(T):
+            noise, state, factor = before[r, t].reshape(-1), h[r, t].reshape(-1), deviation[r, t]
+            for i in range(noise.size):
+                noise[i] = state[i] + factor * noise[i]
+            np.dot(before[r, t], W[r], z[r, t])
+            add_input(z[r, t], x, tokens, table, r, t)
+            out = z[r, t].reshape(-1)
+            for i in range(out.size):
+                out[i] = tanh(out[i])
+
+
+@jit
 def inverse_signal(d: Any, h: Any, first: int, back: Any, x: Any, tokens: Any, table: Any, V: Any, start: Any) -> None:
     """d_t = (g_t - h_{t-1}) (1 - g_t^2) with g_t = tanh(x_t + h_t V), for the first steps (trainers/tptt.py, Eq. 9).
 
@@ -201,6 +220,20 @@ def inverse_signal(d: Any, h: Any, first: int, back: Any, x: Any, tokens: Any, t
                 g = tanh(out[i])
                 out[i] = (g - z[i]) * (one - g * g)
             blank(d[r, t], start[r], t)
+
+
+@jit
+def spread(da: Any, h: Any, error: Any, start: Any) -> None:
+    """da_t = error_t (1 - h_t^2) (trainers/dfa.py). error [R, S, B, H] is that of the last S steps; the first of them
+    is that of all steps before too."""
+    R, T, B, H = da.shape
+    S, one = error.shape[1], da.dtype.type(1)
+    for r in range(R):
+        for t in range(T):
+            signal, z, own = da[r, t].reshape(-1), h[r, t + 1].reshape(-1), error[r, max(t - T + S, 0)].reshape(-1)
+            for i in range(z.size):
+                signal[i] = own[i] * (one - z[i] * z[i])
+            blank(da[r, t], start[r], t)
 
 
 @jit
@@ -257,29 +290,3 @@ def carry_linear(delta: Any, ratio: Any, e: Any, V: Any, start: Any) -> None:
                 for i in range(out.size):
                     out[i] += own[i]
             blank(delta[r, t], start[r], t)
-
-
-@jit
-def words(out: Any, k0: Any, k1: Any, positions: Any) -> None:
-    """Philox4x32-10 (core/streams.py): out [P, R, N] for keys [R] and positions [P, R]."""
-    mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    m0, m1, w0, w1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57), np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-    P, R, N = out.shape
-    for p in range(P):
-        for r in range(R):
-            position = np.uint64(positions[p, r])
-            for q in range((N + 3) // 4):
-                c0, c1, c2, c3 = np.uint64(q), np.uint64(0), position & mask, position >> half
-                a, b = np.uint64(k0[r]), np.uint64(k1[r])
-                for _ in range(10):
-                    p0, p1 = c0 * m0, c2 * m1
-                    c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ a, p1 & mask, (p0 >> half) ^ c3 ^ b, p0 & mask
-                    a, b = (a + w0) & mask, (b + w1) & mask
-                i = 4 * q
-                out[p, r, i] = c0
-                if i + 1 < N:
-                    out[p, r, i + 1] = c1
-                if i + 2 < N:
-                    out[p, r, i + 2] = c2
-                if i + 3 < N:
-                    out[p, r, i + 3] = c3

@@ -23,16 +23,15 @@ def compiled(activation: Activation, dtype: torch.dtype, device: str | torch.dev
 
 
 @functools.cache
-def kernels() -> Any:
-    """core/compiled, imported when the first network needs it: Numba takes longer to import than `--help` may take."""
+def kernels(name: str = "compiled") -> Any:
+    """A file of core/, imported when a network first needs it: Numba takes longer to import than `--help` may take."""
     importlib.import_module("scipy.linalg.cython_blas")  # whose products Numba takes
     from threadpoolctl import threadpool_limits
 
-    from tprnn.core import compiled
-
+    found = importlib.import_module(f"tprnn.core.{name}")
     # products of this size lose by threads, and processes share the cores
     threadpool_limits(1, user_api="blas")
-    return compiled
+    return found
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ class Stream:
         if device.type == "cpu":  # the same words, twenty times as fast
             out = torch.empty(len(position), len(self.k0), count, dtype=torch.int64)
             of_runs = position[:, :, 0].expand(-1, len(self.k0))
-            kernels().words(out.numpy(), self.k0.numpy(), self.k1.numpy(), array(of_runs))
+            kernels("compiled_streams").words(out.numpy(), self.k0.numpy(), self.k1.numpy(), array(of_runs))
             return out
         return philox_words(self.k0, self.k1, position, count)
 
@@ -108,6 +108,9 @@ def normals(stream: Stream, position: int | Tensor, shape: Sequence[int], dtype:
     count = math.prod(shape)
     positions = position[None] if isinstance(position, Tensor) else [position]
     words = stream.words(positions, count + count % 2)[0]
-    # run by run on a CPU: what one needs on the way stays in the cache
-    parts = words.split(1) if words.device.type == "cpu" else [words]
-    return torch.cat([normal(part, dtype) for part in parts])[..., :count].reshape(-1, *shape)
+    if words.device.type == "cpu":  # the same numbers but for rounding in float64
+        out = torch.empty(words.shape, dtype=dtype)
+        kernels("compiled_streams").normals(out.numpy(), words.numpy())
+    else:
+        out = normal(words, dtype)
+    return out[:, :count].reshape(-1, *shape)

@@ -108,16 +108,43 @@ class Model(ABC):
 
     def readout(self, params: Tensors, states: States) -> Readout:
         """y_t = h_t W_hy + b_y and the loss, for the steps that carry an output."""
-        return self.read(params, states.h[:, -states.batch.outputs :], states.batch.targets)
+        return self.read(params, states.h, states.batch.targets)
 
     def read(self, params: Tensors, h: Tensor, targets: Tensor) -> Readout:
-        """The same for given states [R, S, B, H], which need not be those of a forward pass."""
-        y = row_product(h, params["W_hy"]).add_(params["b_y"][:, None, None])
+        """The same for given states [R, >= S, B, H], the last S of which are read; S by the targets."""
+        S = targets.shape[1]
+        if self.compiled:
+            return self._read_compiled(params, h, targets)
+        y = row_product(h[:, -S:], params["W_hy"]).add_(params["b_y"][:, None, None])
         loss, dy = LOSSES[self.readout_kind](y, targets)
         return Readout(loss, y, dy, row_product(dy, params["W_hy"].mT))
 
+    def _read_compiled(self, params: Tensors, h: Tensor, targets: Tensor) -> Readout:
+        (R, _, B, H), S = h.shape, targets.shape[1]
+        y, dy = h.new_empty(2, R, S, B, self.outputs)
+        dh, loss = h.new_empty(R, S, B, H), h.new_empty(R)
+        classes = self.readout_kind == "softmax"
+        scans.kernels("compiled_readout").read(
+            loss.numpy(),
+            y.numpy(),
+            dy.numpy(),
+            dh.numpy(),
+            scans.array(h),
+            scans.array(params["W_hy"]),
+            scans.array(params["b_y"]),
+            scans.array(targets) if classes else scans.nothing(torch.int64, 0, 0, 0),
+            scans.nothing(self.dtype, 0, 0, 0, 0) if classes else scans.array(targets),
+        )
+        return Readout(loss, y, dy, dh)
+
     def readout_gradients(self, states: States, readout: Readout) -> dict[str, Tensor]:
         """dE/dW_hy and dE/db_y."""
+        if self.compiled:
+            (R, _, _, O), H = readout.dy.shape, self.H
+            found = {"W_hy": states.h.new_empty(R, H, O), "b_y": states.h.new_empty(R, O)}
+            arrays = found["W_hy"].numpy(), found["b_y"].numpy(), states.h.numpy(), scans.array(readout.dy)
+            scans.kernels("compiled_readout").weigh(*arrays)
+            return found
         h = states.h[:, -states.batch.outputs :]
         return {"W_hy": outer_sum(h, readout.dy), "b_y": row_sum(readout.dy)}
 

@@ -26,6 +26,7 @@ from typing import Any
 from torch import Tensor
 
 from tprnn.config import rate, setting
+from tprnn.core import scans
 from tprnn.core.products import row_product
 from tprnn.core.work import chunks
 from tprnn.models.base import States, Tensors
@@ -80,6 +81,10 @@ class DFA(Trainer):
                 dy[:, s].add_(dy[:, s + 1])
         error = row_product(dy, params["B_yh"])
         da = self.model.work.tensor("delta", *h.shape)
+        if self.model.compiled:
+            start = scans.starts(states.batch.start, len(h))
+            scans.kernels().spread(da.numpy(), states.h.numpy(), scans.array(error), start)
+            return da
         da[:, : T - S] = error[:, :1]
         da[:, T - S :] = error
         for first, last in chunks(T, da):

@@ -131,11 +131,7 @@ class TPTT(Trainer):
         h_tm1, h_t = states.h[:, :-1], states.h[:, 1:]
         R, T, B, H = h_t.shape
         if self.noisy:
-            # section 3.1.2: h_{t-1} + epsilon both as input of F and as the value to give back
-            epsilon = normals(self.noise_stream, position, (T, B, H), model.dtype)
-            h_tm1 = h_tm1 + deviation * epsilon
-            h_t = model.input_part(params, states.batch, params["b_h"], model.work.tensor("noisy", R, T, B, H))
-            activation.apply_(rows(h_t).baddbmm_(rows(h_tm1), params["W_hh"]))
+            h_tm1, h_t = self.noisy_states(params, states, position, deviation)
         steps = T if self.options.reading == "released" else T - 1
         if model.compiled:
             d = model.work.tensor("d", R, steps, B, H)
@@ -158,6 +154,25 @@ class TPTT(Trainer):
             gradients["V_hh"].baddbmm_(rows(part).mT, rows(d))
             gradients["c_h"].add_(row_sum(d))
         return {name: g.mul_(2.0 / (B * H)) for name, g in gradients.items()}
+
+    def noisy_states(
+        self, params: Tensors, states: States, position: int | Tensor, deviation: Tensor | float
+    ) -> tuple[Tensor, Tensor]:
+        """h_{t-1} + epsilon, both input of F and value to give back, and F of it (section 3.1.2); [R, T, B, H] each."""
+        model, batch = self.model, states.batch
+        R, T, B, H = shape = states.h[:, 1:].shape
+        h_tm1 = normals(self.noise_stream, position, (T, B, H), model.dtype).contiguous()
+        h_t = model.work.tensor("noisy", *shape)
+        if model.compiled:
+            of_steps = torch.as_tensor(deviation, dtype=model.dtype).expand(R, T, 1, 1)[:, :, 0, 0]
+            inputs = model.inputs_of(params, batch, params["b_h"])
+            arrays = states.h.numpy(), scans.array(of_steps), *inputs, scans.array(params["W_hh"])
+            scans.kernels().noisy(h_t.numpy(), h_tm1.numpy(), *arrays)
+            return h_tm1, h_t
+        h_tm1.mul_(deviation).add_(states.h[:, :-1])
+        model.input_part(params, batch, params["b_h"], h_t)
+        model.activation.apply_(rows(h_t).baddbmm_(rows(h_tm1), params["W_hh"]))
+        return h_tm1, h_t
 
     def inverse_input(self, params: Tensors, batch: Batch, h: Tensor, first: int) -> Tensor:
         """Pre-activations of G from step `first` on, x_t W_xh + h_t V_hh + c_h, of the shape of h, in a buffer."""
