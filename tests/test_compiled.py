@@ -20,6 +20,7 @@ from tprnn.protocols.progress import Progress
 from tprnn.tasks.base import Batch
 from tprnn.trainers import _lra_compiled
 from tprnn.trainers._lra_released import Released
+from tprnn.trainers._lra_sums import Sums
 
 X = np.concatenate([np.geomspace(1e-30, 20.0, 20_000), np.linspace(0.0, 20.0, 20_000)]).astype(np.float32)
 
@@ -164,6 +165,33 @@ def test_losses_that_go_back_together_have_gradients_that_no_limit_touches(
             assert not (long & ~decided).any()
         together += int((~decided).sum())
     assert 0 < together < np.array(alone).size
+
+
+@pytest.mark.parametrize("task", ["temporal_order", "adding"])
+def test_norms_are_left_out_only_where_no_limit_can_be_reached(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[bool] = []
+
+    def watched(self: Sums, states: States, g: torch.Tensor) -> bool:
+        answer = short(self, states, g)
+        longest = max(
+            float((x.mT @ g).flatten(2).norm(dim=2).max())
+            for x in (
+                states.h[:, :-1],
+                torch.ones_like(g[..., :1]),
+                *([] if states.batch.tokens else [states.batch.inputs]),
+            )
+        )
+        assert not answer or longest < self.c_0
+        answers.append(answer)
+        return answer
+
+    short = Sums.short
+    monkeypatch.setattr(Sums, "short", watched)
+    for c_0 in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+        slab = Slab([make_spec({"trainer.c_0": c_0, "trainer.gamma": 5.0, "task.T": 12}, trainer="lra", task=task)])
+        slab.advance()
+    assert answers == sorted(answers)
+    assert len(set(answers)) == 2
 
 
 def test_a_bound_of_the_norm_holds_and_is_near() -> None:
