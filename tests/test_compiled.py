@@ -18,7 +18,7 @@ from tprnn.errors import UserError
 from tprnn.models.base import States
 from tprnn.protocols.progress import Progress
 from tprnn.tasks.base import Batch
-from tprnn.trainers import _lra_compiled
+from tprnn.trainers import _lra_released_compiled
 from tprnn.trainers._lra_released import Released
 from tprnn.trainers._lra_sums import Sums
 
@@ -143,15 +143,15 @@ def test_losses_that_go_back_together_have_gradients_that_no_limit_touches(
     sums = Released.sums
     monkeypatch.setattr(Released, "sums", kept)
     alone: list[np.ndarray] = []
-    apart = _lra_compiled.apart
+    apart = _lra_released_compiled.apart
 
     def watched(*arguments: Any) -> None:
         apart(*arguments)
         alone.append(arguments[0].copy())
 
     # as plain Python, so that the decisions can be seen
-    monkeypatch.setattr(_lra_compiled, "apart", watched)
-    monkeypatch.setattr(_lra_compiled, "sums", _lra_compiled.sums.py_func)
+    monkeypatch.setattr(_lra_released_compiled, "apart", watched)
+    monkeypatch.setattr(_lra_released_compiled, "sums", _lra_released_compiled.sums.py_func)
     changes = PROGRAM | {"trainer.omega": omega, "trainer.gamma": 1.0, "trainer.c_0": 0.05 if omega else 0.002}
     changes |= {"task.T": 12, "model.H": 9, "train.batch_size": 4, "trainer.K": 3}
     slab = Slab([make_spec(changes | {"seed": seed}, trainer="lra", task=task) for seed in (0, 1)])

@@ -23,12 +23,14 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-# Code of other files holds code of this one, and Numba asks only whether their own file has changed: a folder for each
-# state of this file.
+# Compiled files hold code of one another, and Numba asks only whether a function's own file has changed: a folder for
+# each state of all of them.
 _settings: Any = numba.config
 if not _settings.CACHE_DIR:
     _home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    _settings.CACHE_DIR = str(_home / "tprnn" / hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:10])
+    _files = sorted(Path(__file__).parents[1].rglob("*compiled*.py"))
+    _hash = hashlib.sha256(b"".join(file.read_bytes() for file in _files)).hexdigest()[:10]
+    _settings.CACHE_DIR = str(_home / "tprnn" / _hash)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -120,7 +120,7 @@ class Released:
 
     def losses_compiled(self) -> None:
         """`losses` in one call, for displacements."""
-        from tprnn.trainers._lra_compiled import losses
+        from tprnn.trainers._lra_released_compiled import losses
 
         inner, R = self.inner, len(self.a)
         losses(
@@ -181,7 +181,7 @@ class Released:
 
     def summed(self, c_0: Tensor | float, error: Tensor, left: Tensor, right: Tensor) -> dict[str, Tensor]:
         """`sums` of one set of errors."""
-        from tprnn.trainers._lra_compiled import sums
+        from tprnn.trainers._lra_released_compiled import sums
 
         R, T, _, H = error.shape
         x, tokens = self.states.batch.inputs, self.states.batch.tokens
