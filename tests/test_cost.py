@@ -231,6 +231,13 @@ def test_a_climb_is_expected_to_end_as_those_before_it(make: Make, outputs: str)
     assert history.climb("another", (10, 20), limit=5000) == {}
 
 
+def test_a_run_that_reached_its_limit_would_have_gone_on(make: Make, outputs: str) -> None:
+    folder = make({"task.T": 10}, iterations=300, status="not_solved")
+    folder.write_result({"status": "not_solved", "stopped_by": "max_iterations", "iterations": 300})
+    history = History(Store(outputs))
+    assert history.climb(folder.read_spec().family, (10,), limit=5000) == {10: 5000.0}
+
+
 def test_unfinished_and_damaged_runs_tell_nothing(make: Make, outputs: str) -> None:
     make({"task.T": 10}, status="interrupted")
     (make({"task.T": 20}).path / "config.yaml").write_text("nonsense")

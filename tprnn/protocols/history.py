@@ -18,6 +18,12 @@ class Record:
     T: int | None
     iterations: int
     solved: bool
+    cut: bool
+    """Whether it would have gone on, had it been given more."""
+
+    def of(self, limit: int) -> int:
+        """Its iterations under another limit, as far as it tells."""
+        return limit if self.cut else min(self.iterations, limit)
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,9 @@ class History:
                 continue
             if result is not None and result["iterations"] is not None:
                 T = spec.config["task"].get("T")
-                self.records[spec.family].append(Record(T, result["iterations"], result["status"] == "solved"))
+                cut = result.get("stopped_by") in ("max_iterations", "max_seconds")
+                record = Record(T, result["iterations"], result["status"] == "solved", cut)
+                self.records[spec.family].append(record)
 
     def expect(self, family: str, T: int, limit: int) -> Expected | None:
         """From the family's runs at the recorded length nearest to T, none longer than `limit`; None without any."""
@@ -51,7 +59,7 @@ class History:
             return None
         nearest = min(_distance(record, T) for record in found)
         like = [record for record in found if _distance(record, T) == nearest]
-        return Expected(fmean(min(record.iterations, limit) for record in like), fmean(r.solved for r in like))
+        return Expected(fmean(record.of(limit) for record in like), fmean(r.solved for r in like))
 
     def climb(self, family: str, lengths: Iterable[int], limit: int) -> dict[int, float]:
         """Expected iterations at each length of a climb that ends at its first failure; empty without records."""
