@@ -98,6 +98,17 @@ def losses(
 
 
 @jit
+def _before(signal: Any, t: int, h: Any, W_back: Any, start: Any) -> None:
+    """signal_t = (signal_{t+1} W^T) (1 - h_{t+1}^2), of one run; index t holds step t + 1."""
+    one = signal.dtype.type(1)
+    np.dot(signal[t + 1], W_back, signal[t])
+    here, z = signal[t].reshape(-1), h[t + 1].reshape(-1)
+    for i in range(here.size):
+        here[i] *= one - z[i] * z[i]
+    blank(signal[t], start, t)
+
+
+@jit
 def _weigh(W_hh: Any, b_h: Any, W_xh: Any, signal: Any, h: Any, x: Any, tokens: Any) -> None:
     """The gradients of one run by its errors [T', B, H] of the first steps."""
     steps, B, H = signal.shape
@@ -161,7 +172,6 @@ def sums(
         left, right: [R, T, M, H], what W_hh gets besides: left_t^T right_t. c_0, growth >= ||W_hh||: [R], float64.
     """
     R, T, B, H = error.shape
-    one = error.dtype.type(1)
     signal, some = np.empty((T, B, H), error.dtype), np.empty_like(right[0])
     own_hh, own_b, own_xh = np.empty_like(W_hh[0]), np.empty_like(b_h[0]), np.empty_like(W_xh[0])
     besides, alone = np.empty_like(own_hh), np.empty(T, np.bool_)
@@ -174,11 +184,7 @@ def sums(
             if t == T - 1:
                 here[:] = 0
             else:
-                np.dot(signal[t + 1], W_back[run], signal[t])
-                slope = z[t + 1].reshape(-1)
-                for i in range(here.size):
-                    here[i] *= one - slope[i] * slope[i]
-                blank(signal[t], start[run], t)
+                _before(signal, t, z, W_back[run], start[run])
             if not alone[t]:
                 own = error[run, t].reshape(-1)
                 for i in range(here.size):
@@ -202,11 +208,7 @@ def sums(
             signal[last] = S[run, s]  # 0 for the last loss
             signal[s] = error[run, s]
             for t in range(s - 1, -1, -1):
-                np.dot(signal[t + 1], W_back[run], signal[t])
-                here, slope = signal[t].reshape(-1), z[t + 1].reshape(-1)
-                for i in range(here.size):
-                    here[i] *= one - slope[i] * slope[i]
-                blank(signal[t], start[run], t)
+                _before(signal, t, z, W_back[run], start[run])
             _weigh(own_hh, own_b, own_xh, signal[: last + 1], z, x_run, tokens_run)
             np.dot(left[run, s].T, right[run, s], besides)
             move(own_hh.reshape(-1), besides.reshape(-1), 0.0, False)
