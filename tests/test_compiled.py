@@ -31,8 +31,8 @@ PROGRAM = {"trainer.inner": "literal", "trainer.last": "reread", "trainer.gradie
 def of_tanh(x: np.ndarray) -> np.ndarray:
     """What compiled code takes for tanh x, read off the first state of a network of one unit with the input x."""
     h = np.zeros((1, 2, x.size, 1), x.dtype)
-    weights, nothing = np.zeros((1, 1, 1), x.dtype), np.zeros((0, 0, 0), np.int64)
-    scans.kernels().forward(h, x.reshape(1, 1, -1, 1), nothing, weights, weights, np.zeros((1, 0), np.int64))
+    nothing, weights, bias = np.zeros((0, 0, 0), np.int64), np.zeros((1, 1, 1), x.dtype), np.zeros((1, 1), x.dtype)
+    scans.kernels().forward(h, x.reshape(1, 1, -1, 1), nothing, weights, bias, weights, np.zeros((1, 0), np.int64))
     return h[0, 1, :, 0]
 
 

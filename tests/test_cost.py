@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tprnn.bench.floors import trainers
 from tprnn.bench.pages import replaced
 from tprnn.bench.papers import Job, jobs
 from tprnn.config import member_class
-from tprnn.core import scans
+from tprnn.core import scans, streams
 from tprnn.engine import slab
 from tprnn.errors import UserError
 from tprnn.protocols import cost, reproduce
@@ -24,6 +25,7 @@ from tprnn.protocols.cost import Machine, Shape, machines, terms
 from tprnn.protocols.estimate import Estimate, Part, describe, duration, estimate, size
 from tprnn.protocols.history import History
 from tprnn.store import Store
+from tprnn.trainers import tptt
 from tprnn.trainers.base import Passes
 
 ROUND = Machine(
@@ -102,6 +104,26 @@ def test_declared_passes_follow_the_settings(changes: dict[str, Any]) -> None:
     assert_declared(changes, "lra")
 
 
+@pytest.mark.parametrize("changes", [{}, {"trainer.noise": 0.1}], ids=str)
+@pytest.mark.parametrize("trainer", ["tptt", "tptt_hx", "tptt_sigma"])
+def test_a_rule_draws_the_normal_numbers_that_it_declares(
+    trainer: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def counted(stream: Any, position: Any, shape: tuple[int, ...], *rest: Any, **named: Any) -> Any:
+        drawn.append(math.prod(shape))
+        return streams.normals(stream, position, shape, *rest, **named)
+
+    monkeypatch.setattr(tptt, "normals", counted)
+    assert_declared(changes, trainer)
+    drawn.clear()
+    spec = make_spec(changes, trainer=trainer)
+    slab.Slab([spec]).advance()
+    shape = cost.shape_of(spec)
+    assert drawn == [shape.T * shape.B * shape.H] * shape.passes.normals
+
+
 def test_validation_is_counted_as_the_engine_does_it() -> None:
     assert (cost.ROWS, cost.CHUNK) == (slab._ROWS, slab._CHUNK)
 
@@ -139,6 +161,8 @@ def test_the_terms_of_an_iteration_by_hand() -> None:
     # three products of weights [2, 2] x [2, 2]: 2 x 2^3 each, for each run
     weights = replace(shape, passes=replace(shape.passes, square=3))
     assert terms(weights, R=2, cache=160.0) == found | {"batched": 320.0 + 3 * 2 * 16.0}
+    noisy = replace(shape, passes=replace(shape.passes, normals=1))
+    assert terms(noisy, R=2, cache=160.0) == found | {"elements": 160.0 + 2.7 * 40.0}
 
 
 def test_a_stack_is_computed_slab_by_slab() -> None:

@@ -10,9 +10,16 @@ from conftest import MEMBERS, make_spec
 from torch import Tensor
 
 from tprnn.config import member_class
+from tprnn.core import scans
 from tprnn.optimizers.base import Optimizer, like, per_run
 
 RATE = 0.03
+
+
+@pytest.fixture(autouse=True, params=["by PyTorch", "compiled"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test twice, the second time with compiled updates where a rule has one."""
+    monkeypatch.setattr(scans, "COMPILED", {torch.float64} if request.param == "compiled" else set())
 
 
 def make(name: str, changes: list[dict[str, Any]]) -> Optimizer:

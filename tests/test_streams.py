@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from conftest import make_spec
+from torch import Tensor
 
 from tprnn.core.init import INITIALISATIONS, orthogonal
 from tprnn.core.scans import kernels
@@ -117,14 +119,31 @@ def test_recurrent_matrices_and_the_others_start_as_named() -> None:
     assert not p["c_h"].any()
 
 
+def box_muller(out: Tensor, words: Tensor) -> None:
+    scratch = torch.empty(words.shape[1], dtype=torch.float64)
+    kernel = kernels("compiled_streams").box_muller
+    for of_run, drawn in zip(out, words, strict=True):
+        kernel(*(x.numpy() for x in (*of_run.chunk(2), *drawn.chunk(2), scratch)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 2047, 2050, 4101, 5003])
+def test_normal_numbers_come_of_the_words_of_their_stream(count: int) -> None:
+    stream, positions = Stream([3, 4], "noise"), torch.tensor([5, 2**40 + 1])
+    words = stream.words(positions[None], count + count % 2)[0]
+    expected = normal(words, torch.float64)[:, :count]
+    kept = torch.empty(2, count, dtype=torch.float64)
+    assert normals(stream, positions, (count,), torch.float64, out=kept) is kept
+    torch.testing.assert_close(kept, expected, rtol=1e-11, atol=1e-14)
+
+
 def test_normal_numbers_are_the_same_compiled() -> None:
     edges = torch.tensor([[0, 2**32 - 1, 1, 2**31, 2**31 - 1, 7, 0, 2**32 - 1, 2**29, 2**29 - 1, 2**30, 3 * 2**30]])
     drawn = Stream([3], "noise").words([0], 40_000)[0]
     for words in (edges, drawn):
         out = torch.empty(words.shape, dtype=torch.float64)
-        kernels("compiled_streams").normals(out.numpy(), words.numpy())
+        box_muller(out, words)
         expected = normal(words, torch.float64)
         torch.testing.assert_close(out, expected, rtol=1e-11, atol=1e-14)
         single = torch.empty(words.shape)
-        kernels("compiled_streams").normals(single.numpy(), words.numpy())
+        box_muller(single, words)
         assert (single == out.float()).all()

@@ -1,4 +1,4 @@
-"""The floor of a rule: the products and activations it cannot do without, at its shapes, and nothing else.
+"""The floor of a rule: the products, activations and normal numbers it cannot do without, at its shapes; nothing else.
 
 A rule declares them itself (`Passes` in tprnn/trainers/base.py, which the cost model reads too). Elementwise steps,
 look-ups, losses and optimizers are left out: what an iteration takes beyond the floor is overhead.
@@ -45,6 +45,10 @@ class _Buffers:
         torch.bmm(self.rows, self.W, out=self.rows_out)
         self.rows_out.tanh_()
 
+    def noise(self) -> None:
+        """A normal number for every unit and step."""
+        self.rows_out.normal_()
+
     def weight_gradient(self) -> None:
         """sum_t h_t^T d_t."""
         torch.bmm(self.rows.transpose(1, 2), self.rows_out, out=self.gradient)
@@ -67,6 +71,8 @@ def floor(passes: Passes, R: int, T: int, B: int, H: int, dtype: torch.dtype) ->
             x.steps(activation=number < passes.activated)
         for _ in range(passes.rows):
             x.all_rows()
+        for _ in range(passes.normals):
+            x.noise()
         for _ in range(passes.outer):
             x.weight_gradient()
         for _ in range(passes.square):

@@ -5,8 +5,8 @@ carried through all its steps at once, with its weights in the first cache; runs
 are the same in every stack. core/scans.py has the same recurrences call by call, for a GPU and for other activations.
 
 Arrays are C-contiguous. States h are [R, T + 1, B, H], signals [R, T, B, H]; `start` [R, B] are empty steps before a
-sequence, whose rows are kept at 0. Input parts come as x [R, T, B, H], or as tokens [R, T, B] with a table [R, I, H] of
-which they choose rows (then x is empty, as tokens are in the other case).
+sequence, whose rows are kept at 0. Input parts come as x [R, T, B, H], or as tokens [R, T, B] that choose rows of W_xh
+[R, I, H], to which a bias [R, H] is added (then x is empty, as tokens are in the other case).
 """
 
 from __future__ import annotations
@@ -81,6 +81,25 @@ def _tanh(x: Any) -> Any:
     return _rational if x is types.float32 else _exact
 
 
+def _sum_squares(x: Any) -> Any:
+    total = 0.0
+    for i in range(x.size):
+        total += np.float64(x[i]) * np.float64(x[i])
+    return np.sqrt(total)
+
+
+length = jit(_sum_squares, "reassoc")
+"""||x||, summed in float64: squares of what has all but vanished stay in range. Summands in any order: vectorised."""
+
+
+@jit
+def lengths(found: Any, x: Any) -> None:
+    """found [R, T] = ||x_t|| of x [R, T, B, H]."""
+    for r in range(x.shape[0]):
+        for t in range(x.shape[1]):
+            found[r, t] = length(x[r, t].reshape(-1))
+
+
 @jit
 def blank(z: Any, start: Any, t: int) -> None:
     """Zero the rows of z [B, H] whose sequence begins after step t."""
@@ -90,13 +109,14 @@ def blank(z: Any, start: Any, t: int) -> None:
 
 
 @jit
-def add_input(z: Any, x: Any, tokens: Any, table: Any, r: int, t: int) -> None:
+def add_input(z: Any, x: Any, tokens: Any, W_xh: Any, bias: Any, r: int, t: int) -> None:
     """z [B, H] += the input part of step t of run r."""
     if tokens.size:
+        shift = bias[r]
         for b in range(z.shape[0]):
-            row = table[r, tokens[r, t, b]]
+            row = W_xh[r, tokens[r, t, b]]
             for i in range(row.size):
-                z[b, i] += row[i]
+                z[b, i] += row[i] + shift[i]
     else:
         out, add = z.reshape(-1), x[r, t].reshape(-1)
         for i in range(out.size):
@@ -104,13 +124,13 @@ def add_input(z: Any, x: Any, tokens: Any, table: Any, r: int, t: int) -> None:
 
 
 @jit
-def forward(h: Any, x: Any, tokens: Any, table: Any, W: Any, start: Any) -> None:
+def forward(h: Any, x: Any, tokens: Any, W_xh: Any, bias: Any, W: Any, start: Any) -> None:
     """h_t = tanh(x_t + h_{t-1} W), from h[:, 0] on."""
     R, T = h.shape[0], h.shape[1] - 1
     for r in range(R):
         for t in range(T):
             np.dot(h[r, t], W[r], h[r, t + 1])
-            add_input(h[r, t + 1], x, tokens, table, r, t)
+            add_input(h[r, t + 1], x, tokens, W_xh, bias, r, t)
             z = h[r, t + 1].reshape(-1)
             for i in range(z.size):
                 z[i] = tanh(z[i])
@@ -147,38 +167,41 @@ def displacements(
     corrected: bool,
     x: Any,
     tokens: Any,
-    table: Any,
+    W_xh: Any,
+    bias: Any,
     V: Any,
     start: Any,
 ) -> None:
     """Targets carried back as displacements: delta_t = f_t (tanh(a + u) - tanh(a)) + e_t (trainers/tptt.py, Eq. 8).
 
     a = x_{t+1} + h_{t+1} V and u = delta_{t+1} V; without `corrected` the gap tanh(a) - h_t is added. Index t of
-    `delta` holds step t + 1. e: [R, S, B, H], the pull of the last S steps' own outputs. factors: [R, T].
+    `delta` holds step t + 1. e: [R, S, B, H], the pull of the last S steps' own outputs. factors: [R, T], or
+    empty where all are 1.
     """
     R, T, B, H = delta.shape
     S, one = e.shape[1], delta.dtype.type(1)
-    both, moved = np.empty((2 * B, H), h.dtype), np.empty((2 * B, H), h.dtype)
-    a, u = moved[:B].reshape(-1), moved[B:].reshape(-1)
+    place, moved = np.empty((B, H), h.dtype), np.empty((B, H), h.dtype)
+    a, u = place.reshape(-1), moved.reshape(-1)
     for r in range(R):
         delta[r, T - 1] = e[r, S - 1]
         for t in range(T - 2, -1, -1):
-            both[:B] = h[r, t + 2]
-            both[B:] = delta[r, t + 1]
-            np.dot(both, V[r], moved)  # one call for two products of B rows
-            add_input(moved[:B], x, tokens, table, r, t + 1)
-            out, factor = delta[r, t].reshape(-1), factors[r, t]
+            np.dot(h[r, t + 2], V[r], place)
+            np.dot(delta[r, t + 1], V[r], moved)
+            add_input(place, x, tokens, W_xh, bias, r, t + 1)
+            out = delta[r, t].reshape(-1)
             for i in range(out.size):
                 out[i] = tanh(u[i]) * (one - tanh(a[i]) * tanh(a[i] + u[i]))
             if not corrected:
                 z = h[r, t + 1].reshape(-1)
                 for i in range(out.size):
                     out[i] += tanh(a[i]) - z[i]
-            if factor == 0:
-                out[:] = 0
-            elif factor != 1:
-                for i in range(out.size):
-                    out[i] *= factor
+            if factors.size:
+                factor = factors[r, t]
+                if factor == 0:
+                    out[:] = 0
+                elif factor != 1:
+                    for i in range(out.size):
+                        out[i] *= factor
             if t >= T - S:
                 own = e[r, t - T + S].reshape(-1)
                 for i in range(out.size):
@@ -187,7 +210,7 @@ def displacements(
 
 
 @jit
-def noisy(z: Any, before: Any, h: Any, deviation: Any, x: Any, tokens: Any, table: Any, W: Any) -> None:
+def noisy(z: Any, before: Any, h: Any, deviation: Any, x: Any, tokens: Any, W_xh: Any, bias: Any, W: Any) -> None:
     """before_t = h_{t-1} + deviation_t before_t, then z_t = tanh(x_t + before_t W) (trainers/tptt.py).
 
     z, before: [R, T, B, H]. h: [R, T + 1, B, H]. deviation: [R, T].
@@ -199,14 +222,16 @@ def noisy(z: Any, before: Any, h: Any, deviation: Any, x: Any, tokens: Any, tabl
             for i in range(noise.size):
                 noise[i] = state[i] + factor * noise[i]
             np.dot(before[r, t], W[r], z[r, t])
-            add_input(z[r, t], x, tokens, table, r, t)
+            add_input(z[r, t], x, tokens, W_xh, bias, r, t)
             out = z[r, t].reshape(-1)
             for i in range(out.size):
                 out[i] = tanh(out[i])
 
 
 @jit
-def inverse_signal(d: Any, h: Any, first: int, back: Any, x: Any, tokens: Any, table: Any, V: Any, start: Any) -> None:
+def inverse_signal(
+    d: Any, h: Any, first: int, back: Any, x: Any, tokens: Any, W_xh: Any, bias: Any, V: Any, start: Any
+) -> None:
     """d_t = (g_t - h_{t-1}) (1 - g_t^2) with g_t = tanh(x_t + h_t V), for the first steps (trainers/tptt.py, Eq. 9).
 
     d: [R, T' <= T, B, H]. h: h_1 stands at index `first`. back: what g_t is to give back, from t = 1 on.
@@ -216,7 +241,7 @@ def inverse_signal(d: Any, h: Any, first: int, back: Any, x: Any, tokens: Any, t
     for r in range(R):
         for t in range(T):
             np.dot(h[r, t + first], V[r], d[r, t])
-            add_input(d[r, t], x, tokens, table, r, t)
+            add_input(d[r, t], x, tokens, W_xh, bias, r, t)
             out, z = d[r, t].reshape(-1), back[r, t].reshape(-1)
             for i in range(out.size):
                 g = tanh(out[i])
@@ -225,14 +250,19 @@ def inverse_signal(d: Any, h: Any, first: int, back: Any, x: Any, tokens: Any, t
 
 
 @jit
-def spread(da: Any, h: Any, error: Any, start: Any) -> None:
-    """da_t = error_t (1 - h_t^2) (trainers/dfa.py). error [R, S, B, H] is that of the last S steps; the first of them
-    is that of all steps before too."""
+def spread(da: Any, h: Any, dy: Any, B_yh: Any, start: Any) -> None:
+    """da_t = dy_t B_yh (1 - h_t^2) (trainers/dfa.py). dy [R, S, B, O] is that of the last S steps; the first of them is
+    that of all steps before too."""
     R, T, B, H = da.shape
-    S, one = error.shape[1], da.dtype.type(1)
+    S, one = dy.shape[1], da.dtype.type(1)
+    error = np.empty((B, H), da.dtype)
+    own = error.reshape(-1)
     for r in range(R):
         for t in range(T):
-            signal, z, own = da[r, t].reshape(-1), h[r, t + 1].reshape(-1), error[r, max(t - T + S, 0)].reshape(-1)
+            s = t - T + S
+            if t == 0 or s > 0:
+                np.dot(dy[r, max(s, 0)], B_yh[r], error)
+            signal, z = da[r, t].reshape(-1), h[r, t + 1].reshape(-1)
             for i in range(z.size):
                 signal[i] = own[i] * (one - z[i] * z[i])
             blank(da[r, t], start[r], t)
@@ -274,18 +304,35 @@ def sums(totals: Any, d: Any) -> None:
 
 
 @jit
-def carry_linear(delta: Any, ratio: Any, e: Any, V: Any, start: Any) -> None:
-    """delta_{t-1} = (delta_t * ratio_t) V + e_{t-1} (trainers/tptt_inverse.py). Index t of `delta` holds step t + 1."""
+def back(signal: Any, h: Any) -> None:
+    """signal_t *= 1 - h_t^2: from states [R, T, B, H] to their pre-activations."""
+    R, T, _, _ = signal.shape
+    one = signal.dtype.type(1)
+    for r in range(R):
+        for t in range(T):
+            out, z = signal[r, t].reshape(-1), h[r, t + 1].reshape(-1)
+            for i in range(out.size):
+                out[i] *= one - z[i] * z[i]
+
+
+@jit
+def carry_linear(delta: Any, h: Any, tolerance: float, e: Any, V: Any, start: Any) -> None:
+    """delta_{t-1} = (delta_t / (1 - h_t^2)) V + e_{t-1} (trainers/tptt_inverse.py).
+
+    Index t of `delta` holds step t + 1. h_t enters no nearer than `tolerance` to -1 and 1.
+    """
     R, T, B, H = delta.shape
-    S = e.shape[1]
+    S, one = e.shape[1], delta.dtype.type(1)
+    end = delta.dtype.type(1.0 - tolerance)
     u = np.empty((B, H), delta.dtype)
     flat = u.reshape(-1)
     for r in range(R):
         delta[r, T - 1] = e[r, S - 1]
         for t in range(T - 2, -1, -1):
-            signal, factor = delta[r, t + 1].reshape(-1), ratio[r, t + 1].reshape(-1)
+            signal, z = delta[r, t + 1].reshape(-1), h[r, t + 2].reshape(-1)
             for i in range(flat.size):
-                flat[i] = signal[i] * factor[i]
+                inner = min(max(z[i], -end), end)
+                flat[i] = signal[i] / (one - inner * inner)
             np.dot(u, V[r], delta[r, t])
             if t >= T - S:
                 out, own = delta[r, t].reshape(-1), e[r, t - T + S].reshape(-1)

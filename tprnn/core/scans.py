@@ -19,7 +19,12 @@ COMPILED = {torch.float32}
 
 def compiled(activation: Activation, dtype: torch.dtype, device: str | torch.device) -> bool:
     """Whether a network's recurrences run compiled (core/compiled.py): tanh, float32, CPU."""
-    return type(activation) is Tanh and dtype in COMPILED and torch.device(device).type == "cpu"
+    return type(activation) is Tanh and compilable(dtype, device)
+
+
+def compilable(dtype: torch.dtype, device: str | torch.device) -> bool:
+    """Whether what has no activation (updates) runs compiled: float32, CPU."""
+    return dtype in COMPILED and torch.device(device).type == "cpu"
 
 
 @functools.cache

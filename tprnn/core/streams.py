@@ -103,14 +103,21 @@ def normal(words: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1).to(dtype)
 
 
-def normals(stream: Stream, position: int | Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """[R, *shape] standard normal numbers at one position of a stream, or at a position [R] of each run."""
-    count = math.prod(shape)
+def normals(
+    stream: Stream, position: int | Tensor, shape: Sequence[int], dtype: torch.dtype, out: Tensor | None = None
+) -> Tensor:
+    """[R, *shape] standard normal numbers at one position of a stream, or at a position [R] of each run.
+
+    `out` is where they are to be, if anywhere: a contiguous tensor.
+    """
+    count, R, device = math.prod(shape), len(stream.k0), stream.k0.device
+    if device.type == "cpu":  # the same numbers but for rounding in float64
+        found = torch.empty(R, *shape, dtype=dtype) if out is None else out
+        of_runs = position if isinstance(position, Tensor) else torch.full((R,), position)
+        arrays = stream.k0.numpy(), stream.k1.numpy(), array(of_runs)
+        kernels("compiled_streams").normals(found.view(R, count).numpy(), *arrays)
+        return found
     positions = position[None] if isinstance(position, Tensor) else [position]
     words = stream.words(positions, count + count % 2)[0]
-    if words.device.type == "cpu":  # the same numbers but for rounding in float64
-        out = torch.empty(words.shape, dtype=dtype)
-        kernels("compiled_streams").normals(out.numpy(), words.numpy())
-    else:
-        out = normal(words, dtype)
-    return out[:, :count].reshape(-1, *shape)
+    found = normal(words, dtype)[:, :count].reshape(-1, *shape)
+    return found if out is None else out.copy_(found)

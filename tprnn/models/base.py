@@ -121,7 +121,7 @@ class Model(ABC):
 
     def _read_compiled(self, params: Tensors, h: Tensor, targets: Tensor) -> Readout:
         (R, _, B, H), S = h.shape, targets.shape[1]
-        y, dy = h.new_empty(2, R, S, B, self.outputs)
+        y, dy = h.new_empty(R, S, B, self.outputs), h.new_empty(R, S, B, self.outputs)
         dh, loss = h.new_empty(R, S, B, H), h.new_empty(R)
         classes = self.readout_kind == "softmax"
         scans.kernels("compiled_readout").read(
@@ -159,15 +159,22 @@ class Model(ABC):
             return lookup(params["W_xh"] + bias[:, None], batch.inputs, out)
         return torch.add(row_product(batch.inputs, params["W_xh"]), bias[:, None, None], out=out)
 
-    def inputs_of(self, params: Tensors, batch: Batch, bias: Tensor) -> tuple[Any, Any, Any]:
-        """The same as arrays (x, tokens, table) for compiled recurrences, which look tokens up themselves."""
-        table = scans.array(params["W_xh"] + bias[:, None])
+    def inputs_of(self, params: Tensors, batch: Batch, bias: Tensor) -> tuple[Any, Any, Any, Any]:
+        """The same as arrays (x, tokens, W_xh, bias) for compiled recurrences, which look tokens up themselves."""
+        weights = scans.array(params["W_xh"]), scans.array(bias)
         if batch.tokens:
-            return scans.nothing(self.dtype, 0, 0, 0, 0), scans.array(batch.inputs), table
+            return scans.nothing(self.dtype, 0, 0, 0, 0), scans.array(batch.inputs), *weights
         R, T, B = batch.inputs.shape[:3]
         x = self.work.tensor("x", R, T, B, self.H)
         self.input_part(params, batch, bias, x)
-        return x.numpy(), scans.nothing(torch.int64, 0, 0, 0), table
+        return x.numpy(), scans.nothing(torch.int64, 0, 0, 0), *weights
+
+    def back_(self, states: States, signal: Tensor) -> Tensor:
+        """signal_t * sigma'(a_t) for all steps [R, T, B, H], in place."""
+        if not self.compiled:
+            return self.activation.back(signal, states.h[:, 1:], out=signal)
+        scans.kernels().back(signal.numpy(), states.h.numpy())
+        return signal
 
     def row_sum(self, d: Tensor) -> Tensor:
         """The sum over steps and batch, the gradient of a bias: [R, T, B, H] -> [R, H]."""

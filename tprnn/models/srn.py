@@ -101,9 +101,9 @@ class SRN(Model):
         found: dict[str, Tensor] = {}
         if "W_hh" in names:
             found["W_hh"] = outer_sum(states.h[:, :-1], da)
-        if "b_h" in names:
-            found["b_h"] = self.row_sum(da)
+        x, one_hot = states.batch.inputs, states.batch.tokens
         if "W_xh" in names:
-            x = states.batch.inputs
-            found["W_xh"] = self.token_sum(x, da) if states.batch.tokens else outer_sum(x, da)
+            found["W_xh"] = self.token_sum(x, da) if one_hot else outer_sum(x, da)
+        if "b_h" in names:  # every step has one token: what each gets adds up to all
+            found["b_h"] = found["W_xh"].sum(1) if one_hot and "W_xh" in names else self.row_sum(da)
         return found

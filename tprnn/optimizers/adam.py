@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tprnn.config import setting
-from tprnn.optimizers.base import Optimizer, like
+from tprnn.optimizers.base import Optimizer, flat, like, wide
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,15 @@ class Adam(Optimizer):
         return {"m": torch.zeros_like(w), "s": torch.zeros_like(w), "n": counts}
 
     def update(self, w: Tensor, g: Tensor, rate: Tensor | float, slots: Mapping[str, Tensor]) -> None:
+        if self.compiled:
+            from tprnn.optimizers import _compiled
+
+            moments = flat(slots["m"]), flat(slots["s"]), flat(slots["n"])
+            first = self.array("beta1"), self.array("beta1", rest=True)
+            second = self.array("beta2"), self.array("beta2", rest=True)
+            eps = self.array("eps")
+            _compiled.adam(flat(w), flat(g), *moments, wide(rate, w), *first, *second, eps)
+            return
         n = slots["n"].add_(1.0)
         s = slots["s"].mul_(like(self.beta2, w)).add_((g * g).mul_(like(self.rest("beta2"), w)))
         m = slots["m"].mul_(like(self.beta1, w)).add_(g.mul_(like(self.rest("beta1"), w)))

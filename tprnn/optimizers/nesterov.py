@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tprnn.config import setting
-from tprnn.optimizers.base import Optimizer, like, step_
+from tprnn.optimizers.base import Optimizer, flat, like, step_, wide
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Nesterov(Optimizer):
     momentum: Tensor | float
 
     def update(self, w: Tensor, g: Tensor, rate: Tensor | float, slots: Mapping[str, Tensor]) -> None:
+        if self.compiled:
+            from tprnn.optimizers import _compiled
+
+            _compiled.nesterov(flat(w), flat(g), flat(slots["v"]), wide(rate, w), self.array("momentum"))
+            return
         mu, v = like(self.momentum, w), slots["v"]
         v.mul_(mu)
         step_(v, g, rate, -1.0)

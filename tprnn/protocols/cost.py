@@ -4,12 +4,12 @@ For a slab of R runs with T steps, B sequences and H hidden units, E = R T B H n
 d dependent passes, r products of all rows and o gradients of square matrices (`Trainer.passes`), one iteration takes
 
     t = iteration + step T d + 2 E H d / dependent + (2 E H (r + o) + 2 R H^3 w) / batched
-        + E (d + r + o) (1 / elements + overflow(bytes) / memory) + R P / parameters               seconds
+        + E (d + r + o) (1 / elements + overflow(bytes) / memory) + 2.7 E n / elements + R P / parameters     seconds
 
-with P numbers in a run's parameters and w products of weights with weights. overflow = 1 - cache / bytes where the
-buffers of the slab (bytes) exceed the cache, else 0. One validation pass of V = 100 sequences is a forward pass: d = 1
-with B = V, r = o = 0, and `validation` in the place of `iteration`. The constants of a machine stand in machines.yaml;
-docs/scaling.md holds the model to measured points.
+with P numbers in a run's parameters, w products of weights with weights and n normal numbers for every unit and step.
+overflow = 1 - cache / bytes where the buffers of the slab (bytes) exceed the cache, else 0. One validation pass of
+V = 100 sequences is a forward pass: d = 1 with B = V, r = o = 0, and `validation` in the place of `iteration`. The
+constants of a machine stand in machines.yaml; docs/scaling.md holds the model to measured points.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ ROWS = 100  # sequences in one validation pass, as in engine/slab
 CHUNK = 1000  # sequences of a check that finds mistakes among the first, as in engine/slab
 _CONFIG_BYTES, _RESULT_BYTES, _CHECK_BYTES = 1200, 700, 200  # of a run folder's texts; measured
 _WORD_BYTES = 8 * 7  # of a random word and of what is made on the way to it; measured
+_NORMAL = 2.7  # of a normal number, in numbers through an activation; measured
 _SOLVE = 7 / 6  # a Cholesky factor (H^3/3 multiplications and additions) and a solution (2 H^3), in products (2 H^3)
 
 
@@ -106,7 +107,7 @@ def terms(shape: Shape, R: int, cache: float) -> dict[str, float]:
         "step": shape.T * p.dependent,
         "dependent": 2.0 * E * shape.H * p.dependent,
         "batched": 2.0 * shape.H * (E * (p.rows + p.outer) + R * shape.H**2 * (p.square + _SOLVE * p.solves)),
-        "elements": E * touched,
+        "elements": E * (touched + _NORMAL * p.normals),
         "memory": E * touched * (1.0 - cache / held if held > cache else 0.0),
         "parameters": R * shape.parameters,
         "validation": 0.0,
@@ -154,17 +155,19 @@ def judged(train: TrainSettings) -> float:
     return (first + (train.validation_size - first) / train.full_check_every) / train.check_every
 
 
-_shapes: dict[str, Shape] = {}
+_shapes: dict[tuple[str, Passes], Shape] = {}
 
 
 def shape_of(spec: RunSpec) -> Shape:
     """What the config says, and what one sequence of the task shows. Raises UserError where data are missing."""
-    if spec.stack_key not in _shapes:
-        _shapes[spec.stack_key] = _shape(spec)
-    return _shapes[spec.stack_key]
+    # passes follow per-run settings too, such as a noise of 0
+    key = spec.stack_key, member_class("trainer", spec.config["trainer"]["rule"]).passes(spec.config)
+    if key not in _shapes:
+        _shapes[key] = _shape(spec, key[1])
+    return _shapes[key]
 
 
-def _shape(spec: RunSpec) -> Shape:
+def _shape(spec: RunSpec, passes: Passes) -> Shape:
     import torch
 
     def member(kind: str) -> Any:
@@ -177,7 +180,7 @@ def _shape(spec: RunSpec) -> Shape:
     trainer = member("trainer")([spec.settings("trainer")], [0], model, optimizer)
     batch = task.sample(torch.zeros(1, 1, task.words, dtype=torch.int64))
     return Shape(
-        passes=trainer.passes(spec.config),
+        passes=passes,
         T=batch.T,
         B=spec.train.batch_size,
         H=model.H,

@@ -22,6 +22,7 @@ class Joined:
     def __init__(self, state: State, names: tuple[str, ...], rates: Sequence[Sequence[float]]) -> None:
         self.names = names
         self.w, self.params = _join([state.params[name] for name in names])
+        self.g = torch.empty_like(self.w)
         state.params.update(zip(names, self.params, strict=True))
         self.slots: dict[str, Tensor] = {}
         for slot in state.slots[names[0]]:
@@ -53,8 +54,8 @@ class Joined:
         return all(state.params[name] is w for name, w in zip(self.names, self.params, strict=True))
 
     def side_by_side(self, gradients: Mapping[str, Tensor]) -> Tensor:
-        """Gradients as [R, N], 0 where nothing learns: 0 times an infinite one would be nan."""
-        g = torch.cat([gradients[name].flatten(1) for name in self.names], 1)
+        """Gradients as [R, N], 0 where nothing learns: 0 times an infinite one would be nan. A buffer."""
+        g = torch.cat([gradients[name].flatten(1) for name in self.names], 1, out=self.g)
         return g if self.frozen is None else g.masked_fill_(self.frozen, 0.0)
 
 

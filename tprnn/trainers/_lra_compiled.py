@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tprnn.core.compiled import blank, jit, tanh
+from tprnn.core.compiled import blank, jit, length, tanh
 
 
 @jit
@@ -29,17 +29,6 @@ def _rerun(a: Any, w: Any, U: Any, z_hat: Any, log_penalty: bool, r: Any) -> Non
         if log_penalty:
             gap = gap / (one + gap * gap)
         r[i] = gap * (one - v * v)
-
-
-def _sum_squares(x: Any) -> Any:
-    total = 0.0
-    for i in range(x.size):
-        total += np.float64(x[i]) * np.float64(x[i])
-    return np.sqrt(total)
-
-
-length = jit(_sum_squares, "reassoc")
-"""||x||, summed in float64: squares of what has all but vanished stay in range. Summands in any order: vectorised."""
 
 
 @jit

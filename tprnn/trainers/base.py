@@ -72,6 +72,8 @@ class Passes:
     """Products of weights with weights, [H, H] x [H, H], whatever T and B."""
     solves: int = 0
     """Cholesky factors of a matrix [H, H], each with a solution for H right-hand sides."""
+    normals: int = 0
+    """Standard normal numbers for every unit and step, [T B, H]."""
     buffers: int = 3
     """Buffers [R, T, B, H] that live as long as a stack."""
 

@@ -79,12 +79,12 @@ class DFA(Trainer):
             dy = dy.clone()
             for s in range(S - 2, -1, -1):  # sum over all outputs from s on; in this order on every device
                 dy[:, s].add_(dy[:, s + 1])
-        error = row_product(dy, params["B_yh"])
         da = self.model.work.tensor("delta", *h.shape)
         if self.model.compiled:
-            start = scans.starts(states.batch.start, len(h))
-            scans.kernels().spread(da.numpy(), states.h.numpy(), scans.array(error), start)
+            errors, start = (scans.array(dy), scans.array(params["B_yh"])), scans.starts(states.batch.start, len(h))
+            scans.kernels().spread(da.numpy(), states.h.numpy(), *errors, start)
             return da
+        error = row_product(dy, params["B_yh"])
         da[:, : T - S] = error[:, :1]
         da[:, T - S :] = error
         for first, last in chunks(T, da):

@@ -79,6 +79,8 @@ class TPTT(Trainer):
     def passes(cls, config: Mapping[str, Any]) -> Passes:
         # states and targets; G before and after its update; V_hh and W_hh; Eq. 12 needs the adjoint too
         own = Passes(dependent=2, activated=2, rows=2, outer=2, buffers=6)
+        if config["trainer"].get("noise", 0.0) > 0:  # F at the noisy states
+            own = replace(own, rows=own.rows + 1, normals=1, buffers=own.buffers + 2)
         return own if config["trainer"]["wxh"] == "local" else replace(own, dependent=3)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -161,8 +163,8 @@ class TPTT(Trainer):
         """h_{t-1} + epsilon, both input of F and value to give back, and F of it (section 3.1.2); [R, T, B, H] each."""
         model, batch = self.model, states.batch
         R, T, B, H = shape = states.h[:, 1:].shape
-        h_tm1 = normals(self.noise_stream, position, (T, B, H), model.dtype).contiguous()
-        h_t = model.work.tensor("noisy", *shape)
+        h_tm1, h_t = model.work.tensor("noise", *shape), model.work.tensor("noisy", *shape)
+        normals(self.noise_stream, position, (T, B, H), model.dtype, out=h_tm1)
         if model.compiled:
             of_steps = torch.as_tensor(deviation, dtype=model.dtype).expand(R, T, 1, 1)[:, :, 0, 0]
             inputs = model.inputs_of(params, batch, params["b_h"])
@@ -201,12 +203,12 @@ class TPTT(Trainer):
         """`carry_displacement` in one call."""
         batch, (R, T) = states.batch, delta.shape[:2]
         carried = self.carried(T)
-        factors = delta.new_ones(R, T) if carried is None else carried
+        factors = scans.nothing(delta.dtype, 0, 0) if carried is None else scans.array(carried)
         scans.kernels().displacements(
             delta.numpy(),
             states.h.numpy(),
             scans.array(e),
-            scans.array(factors),
+            factors,
             self.options.difference_correction,
             *self.model.inputs_of(params, batch, params["c_h"]),
             scans.array(params["V_hh"]),
@@ -281,7 +283,7 @@ class TPTT(Trainer):
     def local_gradients(self, states: States, delta: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Eq. 10 and 13: dMSE(F(x_t, h_{t-1}), h_hat_t)/da_t = -(2/BH) delta_t * sigma'(a_t), summed over t."""
         _, _, B, H = delta.shape
-        signal = self.model.activation.back(delta, states.h[:, 1:], out=delta)
+        signal = self.model.back_(states, delta)
         return {name: g.mul_(-2.0 / (B * H)) for name, g in self.model.gradients(states, signal, names).items()}
 
 

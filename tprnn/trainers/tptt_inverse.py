@@ -106,7 +106,7 @@ class TPTTInverse(Trainer):
     def signal(self, params: Tensors, states: States, gap: Tensor) -> Tensor:
         """The derivative of the local losses by every pre-activation, from h_t - h_hat_t, [R, T, B, H]."""
         if self.options.gradient == "local":
-            return self.model.activation.back(gap, states.h[:, 1:], out=gap)
+            return self.model.back_(states, gap)
         # every step pulls, as if each carried an output
         return self.model.adjoint(params, replace(states, batch=replace(states.batch, targets=gap)), gap)
 
@@ -122,14 +122,14 @@ class TPTTInverse(Trainer):
         T, S = h.shape[1], dh.shape[1]
         delta, delta_t = model.work.steps("displacement", *h.shape)
         pull = dh * -shaped(self.number("alpha_i"))
-        inner = inverse.inside(h, self.options.tolerance)
         weights = self.inverse_weights(params["W_hh"])
         linearised = self.options.difference == "linearised"
         if model.compiled and linearised:
-            ratio = model.activation.slope(inner).reciprocal_()  # 1/sigma'(a_t)
-            arrays = map(scans.array, (ratio, pull, weights))
-            scans.kernels().carry_linear(delta.numpy(), *arrays, scans.starts(states.batch.start, len(weights)))
+            start = scans.starts(states.batch.start, len(weights))
+            arrays = scans.array(pull), scans.array(weights), start
+            scans.kernels().carry_linear(delta.numpy(), states.h.numpy(), self.options.tolerance, *arrays)
             return delta
+        inner = inverse.inside(h, self.options.tolerance)
         e = step_slices(pull)
         V, _, product = one_step(weights)
         if linearised:

@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tprnn.core import scans
 from tprnn.models.base import States
 from tprnn.trainers.base import Passes, State
 from tprnn.trainers.tptt import TPTT, TPTTSettings, shaped
@@ -41,10 +42,8 @@ class TPTTSigma(TPTT):
         plain = super().passes(config)
         if config["trainer"]["noise"] == 0:
             return plain
-        # targets before the G step, with G at their steps, and F at the noisy states
-        return replace(
-            plain, dependent=plain.dependent + 1, activated=plain.activated + 1, rows=plain.rows + 2, buffers=7
-        )
+        # targets before the G step, with G at their steps
+        return replace(plain, dependent=plain.dependent + 1, activated=plain.activated + 1, rows=plain.rows + 1)
 
     def inverse_step(
         self, state: State, states: States, dh: Tensor, position: int | Tensor, active: Tensor | None
@@ -53,8 +52,12 @@ class TPTTSigma(TPTT):
         deviation = shaped(self.noise)
         if self.noisy:
             delta = self.targets(state.params, states, dh)
-            _, _, B, H = delta.shape
-            root = delta.flatten(2).norm(dim=2) / (B * H) ** 0.5  # sqrt(L_t)
-            deviation = deviation * root[:, :, None, None]
+            R, T, B, H = delta.shape
+            if self.model.compiled:
+                length = delta.new_empty(R, T)
+                scans.kernels().lengths(length.numpy(), delta.numpy())
+            else:
+                length = delta.flatten(2).norm(dim=2)
+            deviation = deviation * (length / (B * H) ** 0.5)[:, :, None, None]  # noise sqrt(L_t)
         gradients = self.inverse_gradients(state.params, states, position, deviation)
         self.update(state, gradients, "alpha_g", active)
