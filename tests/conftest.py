@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +96,11 @@ def make(outputs: str) -> Make:
 def outputs(tmp_path: Path) -> str:
     """A folder for runs; it is not there yet."""
     return str(tmp_path / "outputs")
+
+
+@pytest.fixture
+def change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str, str], None]]:
+    """Changes the text of a recipe for tests (figure_trials.py)."""
+    from figure_trials import trial_folder  # with its imports for drawing
+
+    yield from trial_folder(tmp_path, monkeypatch)
