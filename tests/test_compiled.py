@@ -16,7 +16,6 @@ from tprnn.core.products import norm_bound
 from tprnn.engine.slab import Slab
 from tprnn.errors import UserError
 from tprnn.models.base import States
-from tprnn.protocols.progress import Progress
 from tprnn.tasks.base import Batch
 from tprnn.trainers import _lra_released_compiled
 from tprnn.trainers._lra_released import Released
@@ -213,15 +212,6 @@ def test_a_compilation_is_told() -> None:
         told.clear()
         assert function(2) == 3
     assert not told
-
-
-@pytest.mark.parametrize(("quiet", "lines"), [(False, 1), (True, 0)])
-def test_a_person_sees_one_line_about_it(quiet: bool, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = make_spec()
-    progress = Progress([spec], [], quiet, 1)
-    for _ in range(2):
-        progress.emit("compiling", spec, {})
-    assert capsys.readouterr().err.count("compiling for this machine") == lines
 
 
 @pytest.mark.parametrize("steps", [1, 7])

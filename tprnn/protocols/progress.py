@@ -35,7 +35,8 @@ class Progress:
         self.best = 0.0
         self.loss = float("nan")
         self.reached: dict[str, int] = {}
-        self.limits = {spec.signature: spec.train.max_iterations for spec in specs}
+        over = {outcome.spec.signature for outcome in finished}
+        self.limits = {spec.signature: spec.train.max_iterations for spec in specs if spec.signature not in over}
         self.started = self.printed = time.monotonic()
         self.first: dict[str, int] = {}
         columns = (BarColumn(bar_width=12), TextColumn("{task.fields[text]}"))
