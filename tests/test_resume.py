@@ -103,7 +103,7 @@ def test_a_signal_saves_checkpoints_and_the_run_goes_on_later(tmp_path: Path, si
 
 
 def test_two_processes_never_train_the_same_run(tmp_path: Path) -> None:
-    spec = long_specs(tmp_path / "outputs", seeds=1, train__max_iterations=100_000)[0]
+    spec = long_specs(tmp_path / "outputs", seeds=1, train__max_iterations=100_000, locked="leave")[0]
     process = start(tmp_path, [spec])
     wait_for(Store(tmp_path / "outputs").folder(spec).path / "metrics.jsonl", 1, process)
     try:

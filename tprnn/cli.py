@@ -1,6 +1,6 @@
 """The `tprnn` command: finds the sub-command and turns errors into one line and an exit code.
 
-Exit codes: 0 done; 1 a run failed; 2 bad input; 130 and 143 after SIGINT and SIGTERM.
+Exit codes: 0 done; 1 a run failed; 2 bad input; 3 runs left to another call (locked=leave); 128 + n after a signal n.
 Nothing heavy (torch, pandas, hydra) is imported before a sub-command needs it.
 """
 

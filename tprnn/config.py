@@ -30,7 +30,7 @@ MEMBER_KINDS = ("task", "model", "trainer", "optimizer")
 # Keys that say how a run is executed, not what it is: they are no part of the signature.
 EXECUTION_KEYS = frozenset(
     {"outputs", "data", "device", "threads", "workers", "stack_size", "checkpoint_seconds"}
-    | {"quiet", "force", "grid", "depth", "budget", "hydra"}
+    | {"quiet", "force", "fail_fast", "locked", "grid", "depth", "budget", "hydra"}
 )
 
 
@@ -42,14 +42,16 @@ def setting(
     above: float | None = None,
     per_run: bool = False,
     searched: bool = False,
+    before: Any = "???",
 ) -> Any:
     """A dataclass field without a default (its YAML is the default's one home) and with its checks.
 
     `low <= value <= high`, `value > above`; `per_run` settings may differ between the runs of one stack; `tprnn search`
-    looks for those that are `searched`.
+    looks for those that are `searched`. `before` is the value of an execution key in configs that were stored before
+    there was one.
     """
     checks = {"choices": choices, "low": low, "high": high, "above": above}
-    return field(metadata=checks | {"per_run": per_run, "searched": searched})
+    return field(metadata=checks | {"per_run": per_run, "searched": searched, "before": before})
 
 
 def rate() -> Any:
@@ -96,6 +98,8 @@ class ExecutionSettings:
     checkpoint_seconds: float = setting(low=0.0)
     quiet: bool = setting()
     force: bool = setting()
+    fail_fast: bool = setting(before=False)
+    locked: str = setting(choices=("wait", "leave"), before="wait")
 
 
 @cache
@@ -239,7 +243,8 @@ class RunSpec:
             checked[kind] = {"name": str(group["name"]), "rule": rule, **settings}
         checked["train"] = check_settings("train", config["train"], TrainSettings)
         checked["probe"] = check_settings("probe", config["probe"], ProbeSettings)
-        execution = {entry.name: config.get(entry.name, "???") for entry in dataclasses.fields(ExecutionSettings)}
+        fields = dataclasses.fields(ExecutionSettings)
+        execution = {entry.name: config.get(entry.name, entry.metadata["before"]) for entry in fields}
         spec = cls(checked, check_settings("", execution, ExecutionSettings))
         member_class("trainer", spec.config["trainer"]["rule"]).check(spec.config)
         member_class("task", spec.config["task"]["rule"]).check(spec.config["task"])

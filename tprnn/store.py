@@ -13,6 +13,8 @@ import copy
 import difflib
 import fnmatch
 import os
+import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,7 @@ FINISHED = ("solved", "not_solved", "diverged")
 STATUSES = (*FINISHED, "interrupted", "failed")
 CONFIG, METRICS, RESULT, FAILURE = "config.yaml", "metrics.jsonl", "result.json", "failure.txt"
 CHECKPOINT, MODEL = "checkpoint.safetensors", "model.safetensors"
+HOLDER = ".holder.json"
 RUN_FILES = (CONFIG, RESULT, METRICS, CHECKPOINT, MODEL, FAILURE)
 
 
@@ -86,11 +89,25 @@ class RunFolder:
                 # a report that asks `is_locked` holds the lock for microseconds; it must not turn a run away
                 lock.acquire(timeout=0.03, poll_interval=0.01)
             except Timeout:
-                raise RunLocked(f"run {self.name}: another process works on it; wait for it or stop it") from None
+                raise RunLocked(f"run {self.name}: {self.holder()} works on it; wait for it or stop it") from None
+        note = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        with contextlib.suppress(OSError):  # for people; what counts is the lock
+            (self.path / HOLDER).write_text(dump_json(note))
         try:
             yield
         finally:
+            with contextlib.suppress(OSError):
+                (self.path / HOLDER).unlink()
             lock.release()
+
+    def holder(self) -> str:
+        """Who holds the lock, in words; to be asked only while somebody does."""
+        path = self.path / HOLDER
+        try:
+            note = load_json(path, read_whole(path) or b"")
+            return f"process {note['process']} on {note['host']} (since {note['since']})"
+        except (DamagedFile, KeyError):  # it is just being written, or an earlier version holds it
+            return "another process"
 
     def is_locked(self) -> bool:
         """Whether a process works on this run now."""

@@ -34,6 +34,15 @@ PROGRAM = "tprnn train"
 class RunFailed(Exception):
     """A run of a sweep failed; what and why stands in its folder and has been printed."""
 
+    code = 1
+    """The exit code."""
+
+
+class RunLeft(RunFailed):
+    """No run failed, but some were left to another call that works on them."""
+
+    code = 3
+
 
 class _Past(BaseException):
     """Carries an error past Hydra, which would print a line of its own for an Exception of a single run."""
@@ -46,12 +55,14 @@ class _Past(BaseException):
 def job_value(outcome: Outcome) -> float | None:
     """What a job returns to Hydra: its accuracy (for optimising sweepers).
 
-    Raises RunFailed for a failed run, and for one whose job on a cluster ended before it.
+    Raises RunFailed for a failed run, and for one whose job on a cluster ended before it; RunLeft.
     """
     from tprnn.protocols.many import exit_code
 
-    if exit_code([outcome]) or outcome.status == "unfinished":
-        raise RunFailed(f"{outcome.spec.folder_name}: {outcome.error or outcome.status}")
+    code = exit_code([outcome])
+    if code or outcome.status == "unfinished":
+        kind = RunLeft if code == RunLeft.code else RunFailed
+        raise kind(f"{outcome.spec.folder_name}: {outcome.error or outcome.status}")
     return None if outcome.result is None else outcome.result.get("accuracy")
 
 
@@ -98,9 +109,9 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> int:
     except _Past as past:
         if isinstance(past.error, UserError):
             raise past.error from None
-        return 1
-    except RunFailed:
-        return 1
+        return getattr(past.error, "code", 1)
+    except RunFailed as failed:
+        return failed.code
     except UserError:
         raise
     except Exception as error:

@@ -39,8 +39,8 @@ class GridSweeper(BasicSweeper):
 
 
 def raise_failures(jobs: Sequence[Any]) -> None:
-    """Raise what went wrong: an error that is no failed run first, RunFailed if all others are failed runs."""
-    from tprnn.train import RunFailed
+    """Raise what went wrong: an error that is no failed run first, then RunFailed, RunLeft if no run has failed."""
+    from tprnn.train import RunFailed, RunLeft
 
     # the property `return_value` would write a line for each job, where its run has said already what failed
     errors = [job._return_value for job in jobs if job.status != JobStatus.COMPLETED]
@@ -48,7 +48,8 @@ def raise_failures(jobs: Sequence[Any]) -> None:
         if not isinstance(error, RunFailed):
             raise error
     if errors:
-        raise RunFailed(f"{len(errors)} of {len(jobs)} runs failed")
+        only_left = all(isinstance(error, RunLeft) for error in errors)
+        raise (RunLeft if only_left else RunFailed)(f"{len(errors)} of {len(jobs)} runs")
 
 
 ConfigStore.instance().store(

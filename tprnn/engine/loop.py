@@ -7,6 +7,7 @@ depends on a neighbour, but for the end of a rung of which only the first succes
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ import torch
 from tprnn.config import RunSpec
 from tprnn.core import scans
 from tprnn.core.work import Workspace
-from tprnn.engine.backlog import Backlog, slab_size
+from tprnn.engine.backlog import Source, slab_size
 from tprnn.engine.group import Group
 from tprnn.engine.runs import Outcome, Progress, Run, result_of
 from tprnn.engine.signals import Stop
@@ -29,12 +30,13 @@ from tprnn.store import CHECKPOINT, Store
 from tprnn.trainers.base import State
 
 Emit = Callable[[str, RunSpec, dict[str, Any]], None]
-"""Called with ("check", spec, metrics row), ("end", spec, result) and ("compiling", spec, {})."""
+"""Called with (kind, spec, facts). Kinds: "begin" (process), "check" (a row of the metrics), "end" (outcome),
+"elsewhere" (holder: who works on it) and "compiling"."""
 
 _POLL = 0.1  # seconds between two looks of a process that has nothing to do
 
 
-def work_through(backlog: Backlog, store: Store, stop: Stop, emit: Emit) -> list[Outcome]:
+def work_through(backlog: Source, store: Store, stop: Stop, emit: Emit) -> list[Outcome]:
     """Train runs of the backlog, stack by stack, until nothing is left or `stop` is set; their outcomes."""
     outcomes: list[Outcome] = []
     while not stop.is_set() and not backlog.over():
@@ -48,7 +50,7 @@ def work_through(backlog: Backlog, store: Store, stop: Stop, emit: Emit) -> list
     return outcomes
 
 
-def run_stack(specs: Sequence[RunSpec], backlog: Backlog, store: Store, stop: Stop, emit: Emit) -> list[Outcome]:
+def run_stack(specs: Sequence[RunSpec], backlog: Source, store: Store, stop: Stop, emit: Emit) -> list[Outcome]:
     """Train runs that may share a stack (same `stack_key`), and those of the backlog that fit in as places get free.
 
     Runs that another call holds are left to it. When `stop` is set, checkpoints are written and what is under way
@@ -61,7 +63,7 @@ def run_stack(specs: Sequence[RunSpec], backlog: Backlog, store: Store, stop: St
         with compiling, torch.inference_mode():  # no bookkeeping for autograd: every gradient is hand-derived
             for outcome in stack.train(specs):
                 outcomes.append(outcome)
-                emit("end", outcome.spec, outcome.result or {})
+                emit("end", outcome.spec, {"outcome": outcome})
     finally:
         stack.unlock()
     return outcomes
@@ -70,7 +72,7 @@ def run_stack(specs: Sequence[RunSpec], backlog: Backlog, store: Store, stop: St
 class _Stack:
     """The runs under way in this process."""
 
-    def __init__(self, first: RunSpec, backlog: Backlog, store: Store, stop: Stop, emit: Emit) -> None:
+    def __init__(self, first: RunSpec, backlog: Source, store: Store, stop: Stop, emit: Emit) -> None:
         self.backlog, self.store, self.stop, self.emit = backlog, store, stop, emit
         self.key, self.places, self.slab_size = first.stack_key, backlog.places(first), slab_size(first)
         self.device = first.execution["device"]
@@ -110,19 +112,25 @@ class _Stack:
             found = self._take(spec)
             if isinstance(found, Run):
                 runs.append(found)
-            else:
+            elif found is not None:
                 yield found
         for members in self._together(runs):
             yield from self._add(members)
         self.size = max(self.size, sum(len(group.runs) for group in self.groups))
 
-    def _take(self, spec: RunSpec) -> Run | Outcome:
-        """Lock a run's folder and read where the run stands; an Outcome where there is nothing to do."""
+    def _take(self, spec: RunSpec) -> Run | Outcome | None:
+        """Lock a run's folder and read where the run stands; an Outcome where there is nothing to do.
+
+        None where another call works on it, and it comes back.
+        """
         folder = self.store.folder(spec)
         run = Run(spec, folder, Progress())
         try:
             run.lock.enter_context(folder.lock())
         except RunLocked as error:
+            if self.backlog.elsewhere(spec):
+                self.emit("elsewhere", spec, {"holder": folder.holder()})
+                return None
             return Outcome(spec, "locked", error=str(error))
         self.held.add(run)
         folder.open(spec)
@@ -132,6 +140,7 @@ class _Stack:
             self._release(run)
             return Outcome(spec, done["status"], done, skipped=True)
         _stand(run)
+        self.emit("begin", spec, {"process": os.getpid()})
         return run
 
     def _together(self, runs: Sequence[Run]) -> Iterator[list[Run]]:
@@ -256,6 +265,20 @@ class _Stack:
         """Give up what is still held, after an error."""
         for run in list(self.held):
             self._release(run)
+
+
+def given_up(spec: RunSpec, store: Store, line: str) -> Outcome:
+    """A run that cannot be trained, because of what no process can tell of itself: `line`. It counts as failed."""
+    folder = store.folder(spec)
+    run = Run(spec, folder, Progress())
+    try:
+        with folder.lock():
+            _stand(run)
+            result = result_of(spec, run.progress, "error", None, 1) | {"error": line}
+            folder.write_result(result)
+    except UserError as error:  # another call works on it by now, or its files are damaged
+        return Outcome(spec, "failed", error=f"{line}; {error}")
+    return Outcome(spec, "failed", result, error=line)
 
 
 def _stand(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Stopping on SIGINT and SIGTERM without losing work."""
+"""Stopping on SIGINT, SIGTERM and SIGHUP (a closed terminal) without losing work."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
+
+STOPPING = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that ask for an end."""
 
 
 class Interrupted(BaseException):
@@ -25,7 +28,7 @@ class Stop(Protocol):
 
 
 class SignalFlag:
-    """Set by the first SIGINT or SIGTERM. A SIGINT after it interrupts at once; schedulers send SIGTERM twice."""
+    """Set by the first signal that asks for an end. A SIGINT after it interrupts at once; schedulers repeat SIGTERM."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -39,20 +42,18 @@ class SignalFlag:
         self.signum = self.signum or signum
 
 
-def ignore_signals() -> None:
-    """For processes whose parent decides for all: signals that reach the whole group are its business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
 @contextmanager
 def catch_signals() -> Iterator[SignalFlag]:
-    """Turn SIGINT and SIGTERM into a flag while the block runs (main thread only; elsewhere never set)."""
+    """Turn signals that ask for an end into a flag while the block runs (main thread only; elsewhere never set).
+
+    Those that are ignored stay so: nohup has SIGHUP ignored, and wants the work to go on.
+    """
     flag = SignalFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    old = {signum: signal.signal(signum, flag.handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+    asked = [signum for signum in STOPPING if signal.getsignal(signum) != signal.SIG_IGN]
+    old = {signum: signal.signal(signum, flag.handle) for signum in asked}
     try:
         yield flag
     finally:

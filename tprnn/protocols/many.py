@@ -10,8 +10,9 @@ import torch
 
 from tprnn.config import RunSpec
 from tprnn.engine.backlog import Backlog, processes
+from tprnn.engine.loop import Emit
 from tprnn.engine.runs import Outcome
-from tprnn.engine.signals import Interrupted, catch_signals
+from tprnn.engine.signals import Interrupted, SignalFlag, catch_signals
 from tprnn.errors import UserError
 from tprnn.protocols.progress import Progress
 from tprnn.protocols.workers import train_here, train_in_workers
@@ -23,8 +24,9 @@ def run_all(specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcom
 
     Finished runs are not repeated (but with `force`), broken-off ones go on from their checkpoints. With `first_solved`
     all runs advance side by side and end where the first of them is solved: those that are not, are left there as
-    interrupted. Raises UserError before anything is written (no such device, outputs not writable), Interrupted after
-    SIGINT or SIGTERM.
+    interrupted. Runs that another call works on are waited for, unless `locked` is "leave". With `fail_fast` a run that
+    fails is the last: others are left as interrupted. Raises UserError before anything is written (no such device,
+    outputs not writable), Interrupted after SIGINT, SIGTERM or SIGHUP.
     """
     if not specs:
         return []
@@ -44,8 +46,10 @@ def run_all(specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcom
                 workers = min(workers, len(waiting))
                 train = train_here if workers == 1 else train_in_workers
                 bound = _bound(outcome.result or {} for outcome in outcomes.values())
-                backlog = Backlog(waiting, workers, first_solved, bound)
-                for outcome in train(backlog, waiting[0].execution, flag, workers, progress.emit):
+                free = None if execution["locked"] == "leave" else lambda spec: not store.folder(spec).is_locked()
+                backlog = Backlog(waiting, workers, first_solved, bound, free)
+                halt = _Halt(flag, execution["fail_fast"], progress.emit)
+                for outcome in train(backlog, waiting[0].execution, halt, workers, halt.emit):
                     outcomes[outcome.spec.signature] = outcome
                 for spec in waiting:  # stopped before their turn
                     outcomes.setdefault(spec.signature, Outcome(spec, "interrupted"))
@@ -57,9 +61,26 @@ def run_all(specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcom
     return found
 
 
+class _Halt:
+    """Whether to stop: asked for by a signal, or with `fail_fast` because a run has failed."""
+
+    def __init__(self, flag: SignalFlag, fail_fast: bool, emit: Emit) -> None:
+        self.flag, self.fail_fast, self.pass_on = flag, fail_fast, emit
+        self.failed = False
+
+    def is_set(self) -> bool:
+        return self.failed or self.flag.is_set()
+
+    def emit(self, kind: str, spec: RunSpec, facts: dict[str, Any]) -> None:
+        """Look at an event on its way."""
+        self.failed |= self.fail_fast and kind == "end" and facts["outcome"].status == "failed"
+        self.pass_on(kind, spec, facts)
+
+
 def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """0, or 1 where a run failed."""
-    return int(any(outcome.status == "failed" for outcome in outcomes))
+    """0; 1 where a run failed; else 3 where runs were left to another call."""
+    statuses = {outcome.status for outcome in outcomes}
+    return 1 if "failed" in statuses else 3 if "locked" in statuses else 0
 
 
 def pack(specs: Sequence[RunSpec], most: int) -> list[list[RunSpec]]:

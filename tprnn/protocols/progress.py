@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from tprnn.engine.runs import Outcome
 from tprnn.store import Store
 
 _PLAIN_EVERY = 15.0  # seconds between plain lines
+_SILENCE = 60.0  # seconds without news after which it is said what is waited for
 
 
 class Progress:
@@ -39,6 +41,10 @@ class Progress:
         self.limits = {spec.signature: spec.train.max_iterations for spec in specs if spec.signature not in over}
         self.started = self.printed = time.monotonic()
         self.first: dict[str, int] = {}
+        self.heard = self.started
+        self.under_way: dict[str, tuple[RunSpec, str]] = {}
+        """Runs that have begun and not ended, with who works on them."""
+        self.over = threading.Event()
         columns = (BarColumn(bar_width=12), TextColumn("{task.fields[text]}"))
         self.bar = Bar(*columns, console=self.console, transient=True, disable=not self.live)
 
@@ -48,18 +54,31 @@ class Progress:
         self.bar.start()
         total = sum(self.limits.values()) or 1
         self.task = self.bar.add_task("runs", total=total, text="starting")
+        if not self.quiet and self.todo:
+            threading.Thread(target=self._mind_silence, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.over.set()
         self.bar.stop()
 
     def emit(self, kind: str, spec: RunSpec, row: dict[str, Any]) -> None:
-        """Take in one event of the loop."""
+        """Take in one event of the loop, or of the processes that train."""
+        self.heard = time.monotonic()
         if kind == "compiling":
             self._tell_of_compilation()
-            return
+        elif kind == "begin":
+            self.under_way[spec.signature] = (spec, f"process {row['process']}")
+        elif kind == "elsewhere":
+            self._tell_of_others(spec, row["holder"])
+        elif kind == "died":
+            self._say(f"process {row['process']} has died ({row['cause']}); its {_runs(row['runs'])} go on in another")
+        else:
+            self._count(kind, spec, row)
+
+    def _count(self, kind: str, spec: RunSpec, row: dict[str, Any]) -> None:
         signature = spec.signature
         if kind == "check":
             self.first.setdefault(signature, row["iteration"] - min(spec.train.check_every, row["iteration"]))
@@ -68,16 +87,44 @@ class Progress:
             self.loss = row["loss"]
         else:
             self.ended += 1
-            self.solved += row.get("status") == "solved"
+            self.solved += row["outcome"].status == "solved"
+            self.under_way.pop(signature, None)
             self.limits[signature] = self.reached.get(signature, 0)
         self._show()
 
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            self.console.print(line, highlight=False, soft_wrap=True)
+
     def _tell_of_compilation(self) -> None:
-        if not self.told and not self.quiet:
-            self.console.print("compiling for this machine, once: half a minute at most", highlight=False)
+        if not self.told:
+            self._say("compiling for this machine, once: half a minute at most")
         self.told = True
 
+    def _tell_of_others(self, spec: RunSpec, holder: str) -> None:
+        """Each holder is named once."""
+        if holder not in [known for _, known in self.under_way.values()]:
+            self._say(f"{holder} works on {spec.folder_name}, and maybe on more; they are waited for")
+        self.under_way[spec.signature] = (spec, holder)
+
+    def _mind_silence(self) -> None:
+        while not self.over.wait(1.0):
+            silent = time.monotonic() - self.heard
+            if silent >= _SILENCE:
+                self._say(f"nothing heard for {_span(silent)}; waiting for {self._waited_for()}")
+                self.heard = time.monotonic()
+
+    def _waited_for(self) -> str:
+        """Who works on what, as far as it has begun."""
+        working: dict[str, list[RunSpec]] = {}
+        for spec, holder in list(self.under_way.values()):
+            working.setdefault(holder, []).append(spec)
+        told = [f"{holder} with {_runs(len(specs))} ({specs[0].folder_name})" for holder, specs in working.items()]
+        return ", ".join(told) or "processes that begin"
+
     def _show(self) -> None:
+        if not self.reached:  # nothing to be said before the first check
+            return
         if self.live:
             done = sum(self.reached.values())
             self.bar.update(self.task, completed=done, total=max(1, sum(self.limits.values())), text=self._text())
@@ -143,6 +190,10 @@ def last_line(outcomes: Sequence[Outcome], store: Store) -> str:
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     text += f" ({skipped} finished before)" if skipped else ""
     return f"{text}: {store.root}/runs  (tprnn report {store.root}; tprnn plot {store.root})"
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
 
 
 def _ending(outcome: Outcome) -> str:

@@ -1,113 +1,228 @@
-"""The processes that train: this one, or workers that share a backlog."""
+"""The processes that train: this one, or workers that share a backlog. Here is the only supervisor of processes.
+
+The backlog lives in this process. Each worker has a pipe of its own, and nothing else in common with others: whichever
+process is killed, no lock, queue or message of another one is harmed. A worker that dies costs its runs what they did
+since their last checkpoints: they wait again, and another worker takes its place. A worker whose parent dies hears the
+end of its pipe (worker_process.py).
+"""
 
 from __future__ import annotations
 
+import atexit
 import functools
 import multiprocessing
-import os
-import queue
-import threading
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from tprnn.engine.backlog import Backlog, BacklogManager, processes
-from tprnn.engine.loop import Emit, work_through
+from tprnn.config import RunSpec
+from tprnn.engine.backlog import Backlog, processes
+from tprnn.engine.loop import Emit, given_up, work_through
 from tprnn.engine.runs import Outcome
-from tprnn.engine.signals import SignalFlag, Stop, ignore_signals
+from tprnn.engine.signals import Stop
 from tprnn.engine.slab import prepare_process
 from tprnn.errors import UserError
+from tprnn.protocols import worker_process
 from tprnn.store import Store
 
 Execution = Mapping[str, Any]
 
+_STILLBORN = 5  # workers in succession that end before they are ready: no more of them
+_HOLDING = ("take_stack", "take")  # what a backlog answers to these, the asking worker has under way
 
-def train_here(backlog: Backlog, execution: Execution, stop: SignalFlag, workers: int, emit: Emit) -> list[Outcome]:
+
+def train_here(backlog: Backlog, execution: Execution, stop: Stop, workers: int, emit: Emit) -> list[Outcome]:
     """Train in this process."""
     prepare_process(execution["threads"])
     return work_through(backlog, Store(execution["outputs"]), stop, emit)
 
 
-class _Crew:
+def train_in_workers(backlog: Backlog, execution: Execution, stop: Stop, workers: int, emit: Emit) -> list[Outcome]:
+    """Train in worker processes that share the backlog. Raises UserError where no worker can begin."""
+    crew = _crew(processes(execution), execution["threads"])
+    try:
+        return _Call(crew, backlog, Store(execution["outputs"]), stop, emit).run(workers)
+    except BaseException:
+        crew.close()
+        _crew.cache_clear()
+        raise
+
+
+@dataclass
+class Worker:
+    """A worker process as its parent knows it."""
+
+    process: SpawnProcess
+    pipe: Connection
+    working: bool = False
+    """Whether it has an order that it has not said to be done with."""
+    busy: bool = False
+    """Whether it has a stack."""
+    held: dict[str, RunSpec] = field(default_factory=dict)
+    """What it has under way, by signature."""
+
+    def tell(self, kind: str, value: Any = None) -> None:
+        """Send a message; nowhere, when the worker is dead."""
+        try:
+            self.pipe.send((kind, value))
+        except OSError:
+            return
+
+
+class Crew:
     """Worker processes, kept from one call to the next: a climb makes a call at every length."""
 
-    def __init__(self, workers: int, threads: int) -> None:
+    def __init__(self, size: int, threads: int) -> None:
+        self.size, self.threads = size, threads
+        self.workers: list[Worker] = []
+        atexit.register(self.close)  # before multiprocessing's own handler, which would wait for idle workers
+
+    def start_one(self) -> Worker:
+        """A new process; spawned, not forked: a fork would copy the state of PyTorch's threads. Raises UserError."""
         context = multiprocessing.get_context("spawn")
-        self.manager = BacklogManager(ctx=context)
-        self.manager.start(ignore_signals)
-        self.flag, self.messages = context.Event(), self.manager.Queue()
-        # spawned, not forked: a fork would copy the state of PyTorch's threads
-        self.pool = ProcessPoolExecutor(workers, context, _start_worker, (self.flag, self.messages, threads))
+        try:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=worker_process.main, args=(theirs, self.threads))
+            process.start()
+        except OSError as error:
+            raise UserError(f"cannot start a worker process ({error.strerror}); give fewer by workers=N") from error
+        theirs.close()  # so that its end is the end of the pipe
+        worker = Worker(process, ours)
+        self.workers.append(worker)
+        return worker
+
+    def bury(self, worker: Worker) -> str:
+        """Forget a process that has ended; how it ended, in words."""
+        worker.process.join()
+        worker.pipe.close()
+        self.workers.remove(worker)
+        code = worker.process.exitcode or 0
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def close(self) -> None:
+        """End all workers: they save what is under way, and those that take too long for it are ended anyhow."""
+        atexit.unregister(self.close)
+        for worker in self.workers:
+            worker.pipe.close()
+        for worker in self.workers:
+            worker.process.join(2 * worker_process.GRACE)
+            worker.process.kill()
+            worker.process.join()
+        self.workers.clear()
 
 
 @functools.cache
-def _crew(workers: int, threads: int) -> _Crew:
-    return _Crew(workers, threads)
+def _crew(size: int, threads: int) -> Crew:
+    return Crew(size, threads)
 
 
-_stop: Stop
-_messages: Any
+class _Call:
+    """One call's backlog worked on by a crew."""
 
+    def __init__(self, crew: Crew, backlog: Backlog, store: Store, stop: Stop, emit: Emit) -> None:
+        self.crew, self.backlog, self.store, self.stop, self.emit = crew, backlog, store, stop, emit
+        self.outcomes: list[Outcome] = []
+        self.error: Exception | None = None
+        self.told_to_stop = False
+        self.stillborn = 0
 
-def _start_worker(stop: Stop, messages: Any, threads: int) -> None:
-    global _stop, _messages
-    _stop, _messages = _WorkerStop(stop), messages
-    ignore_signals()
-    prepare_process(threads)
+    def run(self, count: int) -> list[Outcome]:
+        """Have `count` workers train all that waits; the outcomes."""
+        while len(self.crew.workers) < count:
+            self.crew.start_one()
+        workers = self.crew.workers[:count]
+        for worker in workers:
+            self._order(worker)
+        while any(worker.working for worker in workers):
+            ready = wait([part for w in workers for part in (w.pipe, w.process.sentinel)], timeout=0.1)
+            for worker in workers:
+                if worker.pipe in ready or worker.process.sentinel in ready:
+                    self._hear(worker)
+            if (self.stop.is_set() or self.error) and not self.told_to_stop:
+                self.told_to_stop = True
+                for worker in workers:
+                    worker.tell("stop")
+            for worker in [worker for worker in workers if not worker.process.is_alive()]:
+                self._hear(worker)  # what it said before its end
+                workers.remove(worker)
+                workers += self._replace(worker)
+        if self.error:
+            raise self.error
+        return self.outcomes
 
+    def _order(self, worker: Worker) -> None:
+        worker.working = True
+        worker.tell("work", str(self.store.root))
 
-class _WorkerStop:
-    """The parent's flag, or its death."""
+    def _hear(self, worker: Worker) -> None:
+        """Take in all that a worker has said. A message that its death has cut short was not said."""
+        try:
+            while worker.pipe.poll():
+                kind, value = worker.pipe.recv()
+                self._heard[kind](self, worker, value)
+        except (EOFError, OSError):
+            return
 
-    def __init__(self, flag: Stop) -> None:
-        self.flag, self.parent = flag, os.getppid()
+    def _ready(self, worker: Worker, _: None) -> None:
+        self.stillborn = 0
 
-    def is_set(self) -> bool:
-        return self.flag.is_set() or os.getppid() != self.parent
+    def _asked(self, worker: Worker, question: tuple[str, Sequence[Any]]) -> None:
+        method, arguments = question
+        answer = getattr(self.backlog, method)(*arguments)
+        if method in _HOLDING:
+            worker.held |= {spec.signature: spec for spec in answer}
+            worker.busy |= bool(answer)
+        elif method == "give_back":
+            for spec in arguments[0]:
+                worker.held.pop(spec.signature, None)
+        elif method == "elsewhere":
+            worker.held.pop(arguments[0].signature, None)
+        elif method == "leave":
+            worker.busy = False
+        worker.tell("answer", answer)
 
+    def _event(self, worker: Worker, event: tuple[str, RunSpec, Any]) -> None:
+        kind, spec, row = event
+        if kind == "begin":  # what was begun anew is not to be begun anew again
+            worker.held[spec.signature] = replace(spec, execution={**spec.execution, "force": False})
+        elif kind == "end":
+            worker.held.pop(spec.signature, None)
+            self.outcomes.append(row["outcome"])
+        self.emit(kind, spec, row)
 
-def _work(backlog: Backlog, outputs: str) -> list[Outcome]:
-    return work_through(backlog, Store(outputs), _stop, lambda kind, spec, row: _messages.put((kind, spec, row)))
+    def _failed(self, worker: Worker, error: Exception) -> None:
+        self.error = self.error or error
 
+    def _done(self, worker: Worker, _: None) -> None:
+        worker.working = False
 
-def train_in_workers(
-    backlog: Backlog, execution: Execution, stop: SignalFlag, workers: int, emit: Emit
-) -> list[Outcome]:
-    """Train in worker processes that share a backlog."""
-    crew = _crew(processes(execution), execution["threads"])  # whose processes begin as they are needed
-    shared = crew.manager.Backlog(backlog)
-    crew.flag.clear()
-    outcomes: list[Outcome] = []
-    done = threading.Event()
+    _heard: Mapping[str, Callable[[_Call, Worker, Any], None]] = {
+        "ready": _ready,
+        "ask": _asked,
+        "event": _event,
+        "error": _failed,
+        "done": _done,
+    }
 
-    def relay() -> None:
-        while not done.is_set() or not crew.messages.empty():
-            try:
-                emit(*crew.messages.get(timeout=0.1))
-            except queue.Empty:
-                continue
-
-    relaying = threading.Thread(target=relay, daemon=True)
-    relaying.start()
-    try:
-        waiting: set[Future[list[Outcome]]] = {
-            crew.pool.submit(_work, shared, execution["outputs"]) for _ in range(workers)
-        }
-        while waiting:
-            ready, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
-            if stop.is_set():
-                crew.flag.set()
-            for future in ready:
-                outcomes += future.result()
-    except BaseException as error:
-        crew.flag.set()  # the others write their checkpoints
-        _crew.cache_clear()
-        crew.pool.shutdown()
-        if isinstance(error, BrokenProcessPool):
-            raise UserError("a worker process was killed; run the same command again to go on") from error
-        raise
-    finally:
-        done.set()
-        relaying.join()
-    return outcomes
+    def _replace(self, dead: Worker) -> list[Worker]:
+        """Let the runs of a dead worker wait again, and start another in its place if there is need of it."""
+        cause = self.crew.bury(dead)
+        if dead.busy:
+            self.backlog.leave()
+        for spec in self.backlog.died(list(dead.held.values())):
+            outcome = given_up(spec, self.store, f"killed, perhaps out of memory ({cause}, also when alone)")
+            self.outcomes.append(outcome)
+            self.emit("end", spec, {"outcome": outcome})
+        for spec in list(dead.held.values())[:1]:
+            self.emit("died", spec, {"process": dead.process.pid, "cause": cause, "runs": len(dead.held)})
+        if self.told_to_stop or self.backlog.over():
+            return []
+        self.stillborn += 1
+        if self.stillborn > _STILLBORN:
+            raise UserError(f"worker processes end before they can begin ({cause}); try workers=1")
+        worker = self.crew.start_one()
+        self._order(worker)
+        return [worker]
