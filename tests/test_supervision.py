@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from tprnn.store import Store
 
 RUNS = 8
 LAST = 29  # of the 30 checks of each run
+WHOLE = {"train__success_error": None, "train__patience": None}  # no run ends before its last check
 
 
 def lines(folder: Path, specs: Sequence[RunSpec]) -> int:
@@ -49,7 +51,7 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What comes of the runs when nobody is killed."""
-    specs = long_specs(tmp_path_factory.mktemp("straight"), RUNS)
+    specs = long_specs(tmp_path_factory.mktemp("straight"), RUNS, **WHOLE)
     run_all(specs)
     return contents(specs)
 
@@ -58,22 +60,22 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 
 
 def moments(*fast: Any, slow: Sequence[Any]) -> list[Any]:
-    return [*fast, *(pytest.param(moment, marks=pytest.mark.slow) for moment in slow)]
+    return [*fast, *(pytest.param(*moment, marks=pytest.mark.slow) for moment in slow)]
+
+
+BEGINNING = [("seconds", seconds) for seconds in (0.1, 0.4, 0.8, 1.2, 1.6, 2.0, 2.5)]
 
 
 @pytest.mark.parametrize(
-    "moment",
-    moments(("seconds", 0.8), ("checks", 1), slow=[("seconds", s) for s in (0.1, 0.4, 1.2, 1.6, 2.0, 2.5)])
-    + [pytest.param(("checks", n), marks=pytest.mark.slow) for n in (10, LAST)],
-    ids=str,
+    ("unit", "moment"), moments(("checks", 1), slow=[*BEGINNING, ("checks", 10), ("checks", LAST)]), ids=str
 )
-def test_no_process_outlives_a_killed_parent(tmp_path: Path, straight: list[Any], moment: tuple[str, float]) -> None:
-    specs = long_specs(tmp_path / "outputs", RUNS, workers=2)
+def test_no_process_outlives_a_killed_parent(tmp_path: Path, straight: list[Any], unit: str, moment: float) -> None:
+    specs = long_specs(tmp_path / "outputs", RUNS, **WHOLE, workers=2)
     process = start(tmp_path, specs)
-    if moment[0] == "seconds":
-        time.sleep(moment[1])
+    if unit == "seconds":
+        time.sleep(moment)
     else:
-        assert until(lambda: lines(tmp_path / "outputs", specs) >= moment[1])
+        assert until(lambda: lines(tmp_path / "outputs", specs) >= moment)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
@@ -83,10 +85,11 @@ def test_no_process_outlives_a_killed_parent(tmp_path: Path, straight: list[Any]
     assert contents(specs) == straight
 
 
-@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("signum", [signal.SIGHUP, pytest.param(signal.SIGQUIT, marks=pytest.mark.slow)])
 def test_a_closed_terminal_or_a_quit_leaves_no_process_but_a_checkpoint(tmp_path: Path, signum: int) -> None:
-    long = {"train__max_iterations": 4000, "train__success_error": None, "train__patience": None}
-    specs = long_specs(tmp_path / "outputs", 4, **long, checkpoint_seconds=1000.0, workers=2)
+    specs = long_specs(
+        tmp_path / "outputs", 4, **WHOLE, train__max_iterations=4000, checkpoint_seconds=1000.0, workers=2
+    )
     process = start(tmp_path, specs)
     assert until(lambda: lines(tmp_path / "outputs", specs) >= 3)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -107,18 +110,15 @@ def test_what_nohup_has_ignored_stays_ignored(tmp_path: Path) -> None:
 # ---- workers die
 
 
-def crew() -> list[workers.Worker]:
-    return [worker for made in [workers._crew(2, 1)] for worker in made.workers]
-
-
 @contextlib.contextmanager
 def killer(when: Callable[[], bool], which: Sequence[int]) -> Iterator[list[int]]:
     """Kills workers of this process by SIGKILL as soon as `when` is true; what was killed."""
     killed: list[int] = []
 
     def kill() -> None:
-        until(when)
-        for worker in [worker for index, worker in enumerate(crew()) if index in which]:
+        if not until(when):
+            return
+        for worker in [workers._crew(2, 1).workers[index] for index in which]:
             killed.append(worker.process.pid or 0)
             os.kill(killed[-1], signal.SIGKILL)
 
@@ -130,20 +130,24 @@ def killer(when: Callable[[], bool], which: Sequence[int]) -> Iterator[list[int]
         thread.join()
 
 
-@pytest.mark.parametrize("which", [(0,), (1,), (0, 1)], ids=str)
-@pytest.mark.parametrize("moment", moments(0, 12, LAST, slow=[1, 2, 4, 8, 16, 20, 26]))
+FIRST, MIDDLE = 0, 12
+FAST = [(FIRST, (0, 1)), (MIDDLE, (0,)), (LAST, (1,))]
+ALL = itertools.product((FIRST, 1, 2, 4, 8, MIDDLE, 16, 20, 26, LAST), ((0,), (1,), (0, 1)))
+
+
+@pytest.mark.parametrize(("moment", "which"), moments(*FAST, slow=[one for one in ALL if one not in FAST]), ids=str)
 def test_dead_workers_cost_nothing_but_time(
     tmp_path: Path, straight: list[Any], moment: int, which: tuple[int, ...]
 ) -> None:
     """Also in the first moment, when no run has begun, and when all is nearly done."""
-    specs = long_specs(tmp_path / "outputs", RUNS, workers=2, quiet=True)
-    if moment == 0:
-        workers._crew.cache_clear()  # new processes: they are killed while they begin
+    specs = long_specs(tmp_path / "outputs", RUNS, **WHOLE, workers=2, quiet=True)
     begun = workers._crew(2, 1)
+    if moment == 0:
+        begun.close()  # new processes: they are killed while they begin
     with killer(lambda: len(begun.workers) == 2 and lines(tmp_path / "outputs", specs) >= moment, which) as killed:
         outcomes = run_all(specs)
     assert len(killed) == len(which)
-    assert {outcome.status for outcome in outcomes} <= {"solved", "not_solved"}
+    assert {outcome.status for outcome in outcomes} == {"not_solved"}
     assert contents(specs) == straight
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import functools
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,7 +48,6 @@ def train_in_workers(backlog: Backlog, execution: Execution, stop: Stop, workers
         return _Call(crew, backlog, Store(execution["outputs"]), stop, emit).run(workers)
     except BaseException:
         crew.close()
-        _crew.cache_clear()
         raise
 
 
@@ -78,7 +78,8 @@ class Crew:
     def __init__(self, size: int, threads: int) -> None:
         self.size, self.threads = size, threads
         self.workers: list[Worker] = []
-        atexit.register(self.close)  # before multiprocessing's own handler, which would wait for idle workers
+        self.parent = os.getpid()
+        atexit.register(self.close)  # runs before multiprocessing's own handler, which would wait for idle workers
 
     def start_one(self) -> Worker:
         """A new process; spawned, not forked: a fork would copy the state of PyTorch's threads. Raises UserError."""
@@ -104,7 +105,8 @@ class Crew:
 
     def close(self) -> None:
         """End all workers: they save what is under way, and those that take too long for it are ended anyhow."""
-        atexit.unregister(self.close)
+        if os.getpid() != self.parent:  # at the end of a process that was forked from the parent
+            return
         for worker in self.workers:
             worker.pipe.close()
         for worker in self.workers:
