@@ -3,6 +3,8 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 BUDGET ?= smoke
+# Processes that tests are spread over.
+TESTERS ?= auto
 BIN := .venv/bin
 STAMP := .venv/.installed
 INPUTS := pyproject.toml setup.py requirements.lock
@@ -47,10 +49,10 @@ reproduce: setup
 	@$(BIN)/tprnn report --paper manchev2020/table1
 
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TESTERS)
 
 test-slow: setup
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -n $(TESTERS) -m slow
 
 # Installs nothing by itself: SLURM and munge are services of the whole machine.
 test-cluster: setup
