@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import make_spec
 from run_files import RESULT, STATE, same_bits, snapshot, some_tensors
+from safetensors.torch import load, save
 
 from tprnn.errors import DamagedFile
 from tprnn.store import RunFolder
@@ -155,3 +156,32 @@ def test_rewind_drops_later_rows_and_a_torn_line(run: RunFolder) -> None:
     assert (run.path / "metrics.jsonl").read_bytes() == b"".join(kept)
     run.rewind_metrics(0)
     assert run.read_metrics() == []
+
+
+def header(blob: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file."""
+    entries: dict[str, str] = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])["__metadata__"]
+    return entries
+
+
+def test_tensors_have_one_entry_of_metadata_for_several_would_stand_in_any_order(run: RunFolder) -> None:
+    run.save_checkpoint(some_tensors(), STATE)
+    entries = header((run.path / "checkpoint.safetensors").read_bytes())
+    assert list(entries) == ["tprnn"]
+
+
+def test_a_file_with_its_digest_in_an_entry_of_its_own_is_still_read(run: RunFolder) -> None:
+    """As files were until now."""
+    run.save_checkpoint(some_tensors(), STATE)
+    file = run.path / "checkpoint.safetensors"
+    blob = file.read_bytes()
+    digest, _, text = header(blob)["tprnn"].partition(" ")
+    for stored, sound in ((digest, True), ("0" * 64, False)):
+        file.write_bytes(save(load(blob), metadata={"sha256": stored, "tprnn": text}))
+        if sound:
+            tensors, state = run.load_checkpoint() or ({}, {})
+            assert state == STATE
+            assert same_bits(tensors, some_tensors())
+        else:
+            with pytest.raises(DamagedFile, match="checksum"):
+                run.load_checkpoint()

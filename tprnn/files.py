@@ -206,13 +206,15 @@ def load_yaml(path: Path, data: bytes) -> dict[str, Any]:
 
 
 def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
-    """One safetensors file: `tensors`, with `meta` as JSON and a digest of both in its header."""
+    """One safetensors file: `tensors`, with a digest and `meta` as JSON in its header. The same bytes for the same.
+
+    Both are one entry, for entries would stand in any order: "DIGEST JSON", the digest being that of both.
+    """
     from safetensors.torch import save
 
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     text = dump_json(meta)
-    digest = _digest(text, save(plain))
-    return save(plain, metadata={"tprnn": text, "sha256": digest})
+    return save(plain, metadata={"tprnn": f"{_digest(text, save(plain))} {text}"})
 
 
 def _digest(text: str, blob: bytes) -> str:
@@ -230,8 +232,11 @@ def unpack(path: Path, blob: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         tensors = load(blob)
         meta = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])["__metadata__"]
-        if _digest(meta["tprnn"], blob) != meta["sha256"]:
+        digest, _, text = meta["tprnn"].partition(" ")
+        if "sha256" in meta:  # a file of before both were one entry
+            digest, text = meta["sha256"], meta["tprnn"]
+        if _digest(text, blob) != digest:
             raise ValueError("its numbers do not match their checksum")
-        return tensors, load_json(path, meta["tprnn"].encode())
+        return tensors, load_json(path, text.encode())
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(path, f"no {error.args[0]}" if isinstance(error, KeyError) else error) from error
