@@ -1,8 +1,8 @@
 """The recurrences of tanh networks compiled for the CPU (Numba): a step is a product and one pass over its result.
 
 PyTorch's calls cost as much as what they compute here, a product of 20 rows by a 100 x 100 matrix. Compiled, a run is
-carried through all its steps at once, with its weights in the first cache; runs do not meet, so that the bits of a run
-are the same in every stack. core/scans.py has the same recurrences call by call, for a GPU and for other activations.
+carried through all its steps at once, with its weights in the first cache; runs do not meet. Models and rules have the
+same recurrences call by call, for a GPU, for float64 and for other activations; core/scans.py says which are taken.
 
 Arrays are C-contiguous. States h are [R, T + 1, B, H], signals [R, T, B, H]; `start` [R, B] are empty steps before a
 sequence, whose rows are kept at 0. Input parts come as x [R, T, B, H], or as tokens [R, T, B] that choose rows of W_xh
@@ -81,14 +81,14 @@ def _tanh(x: Any) -> Any:
     return _rational if x is types.float32 else _exact
 
 
-def _sum_squares(x: Any) -> Any:
+def _length(x: Any) -> Any:
     total = 0.0
     for i in range(x.size):
         total += np.float64(x[i]) * np.float64(x[i])
     return np.sqrt(total)
 
 
-length = jit(_sum_squares, "reassoc")
+length = jit(_length, "reassoc")
 """||x||, summed in float64: squares of what has all but vanished stay in range. Summands in any order: vectorised."""
 
 

@@ -184,6 +184,14 @@ class Model(ABC):
         scans.kernels().sums(totals.numpy(), scans.array(d))
         return totals
 
+    def lengths(self, x: Tensor) -> Tensor:
+        """||x_t|| of each step of x [R, T, B, H], over batch and units: [R, T]."""
+        if not self.compiled:
+            return x.flatten(2).norm(dim=2)
+        found = x.new_empty(x.shape[:2])
+        scans.kernels().lengths(found.numpy(), x.numpy())
+        return found
+
     def token_sum(self, tokens: Tensor, d: Tensor) -> Tensor:
         """sum_t x_t^T d_t for one-hot x_t: tokens [R, T, B], d [R, T, B, H] -> [R, I, H]."""
         if not self.compiled:

@@ -21,7 +21,6 @@ from typing import Any
 
 from torch import Tensor
 
-from tprnn.core import scans
 from tprnn.models.base import States
 from tprnn.trainers.base import Passes, State
 from tprnn.trainers.tptt import TPTT, TPTTSettings, shaped
@@ -52,12 +51,7 @@ class TPTTSigma(TPTT):
         deviation = shaped(self.noise)
         if self.noisy:
             delta = self.targets(state.params, states, dh)
-            R, T, B, H = delta.shape
-            if self.model.compiled:
-                length = delta.new_empty(R, T)
-                scans.kernels().lengths(length.numpy(), delta.numpy())
-            else:
-                length = delta.flatten(2).norm(dim=2)
-            deviation = deviation * (length / (B * H) ** 0.5)[:, :, None, None]  # noise sqrt(L_t)
+            _, _, B, H = delta.shape
+            deviation = deviation * (self.model.lengths(delta) / (B * H) ** 0.5)[:, :, None, None]  # noise sqrt(L_t)
         gradients = self.inverse_gradients(state.params, states, position, deviation)
         self.update(state, gradients, "alpha_g", active)
