@@ -11,7 +11,7 @@ from conftest import make_spec
 from quick_runs import metrics, quick, strip
 
 from tprnn.config import RunSpec
-from tprnn.engine.backlog import Backlog, slab_size
+from tprnn.engine.backlog import Backlog, runs_under_way
 from tprnn.engine.loop import work_through
 from tprnn.engine.runs import Outcome
 from tprnn.protocols.many import run_all
@@ -31,9 +31,9 @@ def test_each_process_gets_its_share_and_later_ones_theirs() -> None:
     assert [len(backlog.take_stack()) for _ in range(4)] == [3, 3, 3, 0]
 
 
-def test_a_stack_has_as_many_runs_as_are_computed_at_once_unless_only_the_fastest_counts() -> None:
+def test_a_stack_has_as_many_runs_as_take_turns_unless_only_the_fastest_counts() -> None:
     specs = waiting(100, stack_size=64)
-    assert len(Backlog(specs).take_stack()) == slab_size(specs[0]) == 8
+    assert len(Backlog(specs).take_stack()) == runs_under_way(specs[0]) == 8
     assert len(Backlog(specs, first_solved=True).take_stack()) == 64
 
 

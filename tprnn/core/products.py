@@ -1,8 +1,8 @@
 """The products of a recurrence over a stack.
 
 Sequences are [R, T, B, H]: a step is a slice [R, B, H], and all steps of a run are the T B rows of one product, without
-a copy. Weights are [R, H, H] in row convention (h_t W). On a CPU the result for a run has the same bits for every R,
-which the tests hold to.
+a copy. Weights are [R, H, H] in row convention (h_t W). A run's result does not depend on R but for rounding: a BLAS
+may have another kernel for another R.
 """
 
 from __future__ import annotations
@@ -26,35 +26,17 @@ def one_step(W: Tensor) -> tuple[Tensor, Callable[..., Tensor], Callable[..., Te
     """
     if W.shape[0] == 1:
         return W[0], torch.addmm, torch.mm
-    return W, _add_bmm if W.device.type == "cpu" else torch.baddbmm, torch.bmm
-
-
-def _add_bmm(a: Tensor, x: Tensor, W: Tensor, out: Tensor | None = None) -> Tensor:
-    # torch.baddbmm into a slice of a larger buffer takes half as long again
-    return torch.add(torch.bmm(x, W), a, out=out)
+    return W, torch.baddbmm, torch.bmm
 
 
 def row_product(x: Tensor, W: Tensor) -> Tensor:
-    """x W for all rows: [R, T, B, I], [R, I, O] -> [R, T, B, O].
-
-    A product with one row or column is written out: PyTorch has another kernel for it when R = 1, with other bits.
-    """
-    R, T, B, I = x.shape
-    if I == 1:
-        return x * W[:, None]
-    if W.shape[2] == 1:
-        return (x * W.mT[:, None]).sum(-1, keepdim=True)
-    return torch.bmm(rows(x), W).view(R, T, B, -1)
+    """x W for all rows: [R, T, B, I], [R, I, O] -> [R, T, B, O]."""
+    return torch.bmm(rows(x), W).view(*x.shape[:3], -1)
 
 
 def outer_sum(x: Tensor, d: Tensor) -> Tensor:
     """sum_t x_t^T d_t, the gradient of a weight matrix: [R, T, B, I], [R, T, B, H] -> [R, I, H]."""
-    x, d = rows(x), rows(d)
-    if x.shape[2] == 1:
-        return (x * d).sum(1, keepdim=True)
-    if d.shape[2] == 1:
-        return (x * d).sum(1).unsqueeze(-1)
-    return torch.bmm(x.mT, d)
+    return torch.bmm(rows(x).mT, rows(d))
 
 
 def row_sum(d: Tensor) -> Tensor:

@@ -39,8 +39,7 @@ _CHUNK = 40_000  # numbers of one run; measured (docs/performance.md)
 def chunks(steps: int, x: Tensor) -> list[tuple[int, int]]:
     """(first, last + 1) of pieces of a sequence x [R, T, B, H] that stay in the cache from one pass to the next.
 
-    Of the same length whatever R is: sums over pieces then have the same bits in every stack. A GPU wants few, large
-    calls instead: one piece.
+    A GPU wants few, large calls instead: one piece.
     """
     size = max(1, _CHUNK // (x.shape[2] * x.shape[3])) if x.device.type == "cpu" else steps
     return [(first, min(first + size, steps)) for first in range(0, steps, size)]

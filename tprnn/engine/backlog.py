@@ -12,14 +12,24 @@ from typing import Any, Protocol
 
 from tprnn.config import RunSpec
 
-_CPU_SLAB = 8  # runs computed at once; measured (docs/performance.md)
+_CPU_PLACES = 8  # enough to share: a process that has none left takes half of another's
 _LOOK_AGAIN = 2.0  # seconds between two looks at runs that another call works on
 _DEATHS = 2  # of processes under a run, after which it is trained alone
 
 
 def slab_size(spec: RunSpec) -> int:
-    """How many runs are computed at once on the spec's device, as one tensor program."""
-    return spec.execution["stack_size"] if spec.execution["device"] != "cpu" else _CPU_SLAB
+    """How many runs are computed at once on the spec's device, as one tensor program.
+
+    On a CPU each run is one by itself: its bits then cannot depend on others, and it costs next to nothing
+    (docs/performance.md).
+    """
+    return 1 if spec.execution["device"] == "cpu" else int(spec.execution["stack_size"])
+
+
+def runs_under_way(spec: RunSpec) -> int:
+    """How many runs take turns in a process, slab by slab, on the spec's device."""
+    stack = int(spec.execution["stack_size"])
+    return min(stack, _CPU_PLACES) if spec.execution["device"] == "cpu" else stack
 
 
 def processes(execution: Mapping[str, Any]) -> int:
@@ -155,8 +165,7 @@ class Backlog:
     def places(self, spec: RunSpec) -> int:
         if self._deaths[spec.signature] >= _DEATHS:
             return 1
-        most = spec.execution["stack_size"]
-        return int(most if self._first_solved else min(most, slab_size(spec)))
+        return int(spec.execution["stack_size"]) if self._first_solved else runs_under_way(spec)
 
     def give_back(self, specs: Sequence[RunSpec]) -> None:
         with self._lock:

@@ -1,7 +1,8 @@
 """A slab: R runs that are computed at once, as one tensor program.
 
-A stack is a list of slabs. On a GPU a slab holds the whole stack; on a CPU it holds few runs, because there the
-states of one run just fit the cache and a larger slab is slower (docs/performance.md).
+A stack is a list of slabs (engine/backlog.py: slab_size). On a GPU a slab holds the whole stack. On a CPU it holds one
+run: whatever kernels PyTorch and its BLAS choose by the size of what they are given, a run is then computed in the same
+way whether others train beside it or not.
 """
 
 from __future__ import annotations
@@ -72,14 +73,14 @@ class Slab:
         self.trainer: Trainer = _member(first, "trainer")(settings, self.seeds, model, optimizer)
         self.model = model
         self.watched = (*model.recurrent, *self.trainer.recurrent)
-        self.state = self.trainer.start() if state is None else state
+        self.state = self.trainer.start() if state is None else state.in_order(self.trainer.shapes())
         R = len(self.specs)
         self.positions = torch.tensor([0] * R if positions is None else list(positions), device=device)
         self.loss_sum = torch.zeros(R, dtype=torch.float64, device=device)
         self._streams = {name: Stream(self.seeds, name, device) for name in ("train", "validation", "test")}
         self._drawn: deque[Batch] = deque()
         on_gpu = torch.device(device).type == "cuda"
-        self._step = Captured(self._iterate) if on_gpu else self._iterate
+        self._step = Captured(self._iterate) if on_gpu else self._iterate_apart
         self._at_once = _DRAWN_AT_ONCE_GPU if on_gpu else _DRAWN_AT_ONCE
 
     def select(self, keep: Sequence[int]) -> Slab:
@@ -109,6 +110,10 @@ class Slab:
             count = max(1, min(self.train.check_every, self._at_once // words))
             self._drawn.extend(self.batches(self.positions, count))
         self._step(self._drawn.popleft())
+
+    def _iterate_apart(self, batch: Batch) -> None:
+        # as a batch that was drawn alone would lie: bits of products may follow from that (docs/architecture.md)
+        self._iterate(batch if batch.tokens else batch.clone())
 
     def _iterate(self, batch: Batch) -> None:
         self.loss_sum += self.trainer.step(self.state, batch, self.positions)

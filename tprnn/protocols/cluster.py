@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from tprnn.config import RunSpec
-from tprnn.engine.backlog import slab_size
+from tprnn.engine.backlog import runs_under_way
 from tprnn.engine.runs import Outcome
 from tprnn.engine.signals import Interrupted
 from tprnn.errors import UserError
@@ -84,9 +84,9 @@ def run_jobs(specs: Sequence[RunSpec], settings: JobSettings) -> list[Outcome] |
 
 
 def _runs_of_a_job(spec: RunSpec, settings: JobSettings) -> int:
-    """As many as its processes compute at once."""
+    """As many as its processes have under way."""
     on_cpu = spec.execution["device"] == "cpu"
-    return slab_size(spec) * (max(1, settings.cpus // spec.execution["threads"]) if on_cpu else 1)
+    return runs_under_way(spec) * (max(1, settings.cpus // spec.execution["threads"]) if on_cpu else 1)
 
 
 def _check_gpus(device: str, settings: JobSettings) -> None:

@@ -8,7 +8,7 @@ mix runs. What differs between the runs of a stack are the settings marked `per_
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -42,6 +42,11 @@ class State:
         """Every tensor under one name, for a checkpoint."""
         flat = {f"param/{name}": w for name, w in self.params.items()}
         return flat | {f"slot/{n}/{s}": v for n, slots in self.slots.items() for s, v in slots.items()}
+
+    def in_order(self, names: Iterable[str]) -> State:
+        """With parameters in the order of `names`, in which a rule sums over them; a file has them in another."""
+        order = [name for name in (*names, *self.params) if name in self.params]
+        return State({name: self.params[name] for name in order}, self.slots)
 
     @classmethod
     def from_flat(cls, flat: Mapping[str, Tensor]) -> State:
@@ -177,6 +182,7 @@ class Trainer(ABC):
     def joined(self, state: State, names: tuple[str, ...], alpha: str) -> Joined:
         """The parameters of one update side by side, so that the step of all of them is a handful of calls."""
         found = self._joined.get((names, alpha))
-        if found is None or not found.holds(state):
-            found = self._joined[names, alpha] = Joined(state, names, [self.rate(alpha, name) for name in names])
+        if found is None or not found.holds(state.params):
+            rates = [self.rate(alpha, name) for name in names]
+            found = self._joined[names, alpha] = Joined(state.params, state.slots, names, rates)
         return found
