@@ -8,7 +8,7 @@ import pytest
 from conftest import Make, make_spec
 from table_cells import markdown_cells, table_of
 
-from tprnn.report.frame import read_rows, short_names
+from tprnn.report.frame import parse_where, read_rows, select, short_names
 from tprnn.report.tables import iterations_to_solve, make_table
 
 # ---- grouping
@@ -174,3 +174,35 @@ def test_a_tree_of_two_hundred_runs_is_summarised_group_by_group(make: Make, out
         written.setdefault((str(T), f"{alpha:g}"), []).append(iterations)
     found = {(line["T"], line["alpha"]): float(line["iterations_median"]) for line in table_of(outputs)}
     assert found == {key: statistics.median(values) for key, values in written.items()}
+
+
+# ---- machines
+
+EPYC = {"cpu": "AMD EPYC", "instructions": "AVX512", "blas": "MKL 2024.2", "system": "Linux-6.1"}
+
+
+def test_runs_of_different_machines_are_different_groups_told_apart_by_what_differs(make: Make, outputs: str) -> None:
+    for seed in range(4):
+        machine = EPYC if seed < 3 else EPYC | {"cpu": "Intel Xeon", "instructions": "AVX2"}
+        make({"seed": seed}, machine=machine)
+    table = table_of(outputs)
+    assert list(table[0])[:3] == ["cpu", "instructions", "seeds"]
+    assert [(line["cpu"], line["seeds"]) for line in table] == [("AMD EPYC", "3"), ("Intel Xeon", "1")]
+
+
+def test_runs_of_one_machine_and_of_unknown_ones_are_one_group(make: Make, outputs: str) -> None:
+    make({"seed": 0})
+    make({"seed": 1}, machine=EPYC)
+    make({"seed": 2}, machine=EPYC | {"system": "Linux-6.2"})  # decides no bits
+    (line,) = table_of(outputs)
+    assert (line["seeds"], "cpu" in line) == ("3", False)
+
+
+def test_runs_are_chosen_by_their_machine(make: Make, outputs: str) -> None:
+    make({"seed": 0}, machine=EPYC)
+    make({"seed": 1}, machine=EPYC | {"cpu": "Intel Xeon"})
+    make({"seed": 2})
+    rows, _ = read_rows(outputs)
+    chosen = select(rows, parse_where(["cpu=Intel Xeon"]))
+    assert [row["seed"] for row in chosen] == [1]
+    assert [row["seed"] for row in select(rows, parse_where(["instructions=AVX512"]))] == [0, 1]

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from tprnn.config import RunSpec, TrainSettings
+from tprnn.engine.machine import machine
 from tprnn.store import RunFolder
 
 
@@ -115,6 +116,7 @@ def result_of(spec: RunSpec, progress: Progress, stopped_by: str, check: Check |
         "seconds": round(progress.seconds, 3),
         "signature": spec.signature,
         "versions": versions(),
+        "machine": machine(),
         "commit": commit(),
         "device": spec.execution["device"],
         "threads": spec.execution["threads"],
@@ -126,7 +128,7 @@ def result_of(spec: RunSpec, progress: Progress, stopped_by: str, check: Check |
 def versions() -> dict[str, str]:
     """Versions that decide numbers."""
     found = {"python": platform.python_version()}
-    for name in ("torch", "tprnn"):
+    for name in ("torch", "numba", "tprnn"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # run from a source tree that is not installed

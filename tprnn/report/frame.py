@@ -1,7 +1,8 @@
 """Run folders as rows: what came out of each run beside its config, and how to choose and group them.
 
-A row is a plain dict: the `FIXED` columns, then every config value by its dotted key (``task.T``, ``trainer.alpha``).
-No torch, and pandas only for `to_frame`: ten thousand folders take seconds.
+A row is a plain dict: the `FIXED` columns, then every config value by its dotted key (``task.T``, ``trainer.alpha``),
+then what the run was made on (``machine.cpu``), where its result tells. No torch, and pandas only for `to_frame`: ten
+thousand folders take seconds.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def read_row(folder: RunFolder) -> Row:
         **{key: result.get(key) for key in NUMBERS},
     }
     row.update((key, value) for key, value in flatten(config).items() if key not in row)
+    if made_on := result.get("machine"):  # results of before have none
+        row.update(flatten({"machine": made_on}))
     return row
 
 
@@ -213,21 +216,38 @@ def show(value: Any) -> str:
     return str(value)
 
 
+MACHINE = ("machine.cpu", "machine.instructions", "machine.blas", "machine.compiled_blas")
+"""What decides the last bits of a result beside its config."""
+
+
 def _config(row: Row) -> Row:
     """What makes the run what it is, but for its seed. An empty mapping is the same as none."""
     return {
         key: value
         for key, value in row.items()
-        if key not in FIXED and key not in EXECUTION_KEYS and key != "seed" and value != {}
+        if key not in FIXED
+        and key not in EXECUTION_KEYS
+        and key != "seed"
+        and not key.startswith("machine.")
+        and value != {}
     }
 
 
+def _machine(row: Row) -> Row:
+    return {key: row[key] for key in MACHINE if key in row}
+
+
 def group_rows(rows: Sequence[Row]) -> list[Group]:
-    """Rows in groups that differ in their seed only, labelled by what sets them apart, in the order of their labels."""
+    """Rows in groups that differ in their seed only, labelled by what sets them apart, in the order of their labels.
+
+    Runs of different machines are different groups; those that do not tell theirs are another, where there are several.
+    """
     groups: dict[tuple[tuple[str, str], ...], Group] = {}
     configs: list[Row] = []
+    told = [machine for row in rows if (machine := _machine(row))]
+    several = any(machine != told[0] for machine in told)
     for row in rows:
-        config = _config(row)
+        config = _config(row) | (_machine(row) if several else {})
         # a name is not part of what a run is: `tptt` with wxh=local is `tptt_hx`
         identity = tuple(sorted((k, repr(v)) for k, v in config.items() if not k.endswith(".name")))
         if identity not in groups:
