@@ -30,7 +30,7 @@ from tprnn.store import Store
 
 # buffers whose size is no multiple of a vector's
 ODD = {"model.H": 7, "train.batch_size": 3, "task.T": 10}
-SHORT = {"train.check_every": 2, "train.max_iterations": 4, "train.validation_size": 30, "train.full_check_every": 2}
+SHORT = {"train.check_every": 2, "train.max_iterations": 3, "train.validation_size": 12, "train.full_check_every": 2}
 
 
 class After:
@@ -90,7 +90,7 @@ def test_a_stack_of_three_is_each_run_alone_under_hostile_arithmetic(
     for spec, found in zip(specs, together, strict=True):
         (alone,), _ = trained([spec], tmp_path / f"alone {spec.signature}")
         assert same(found, alone)
-        assert found[0]["iterations"] == 4
+        assert found[0]["iterations"] == 3
 
 
 @pytest.mark.parametrize("trainer", MEMBERS["trainer"])
