@@ -11,41 +11,53 @@ sequence, whose rows are kept at 0. Input parts come as x [R, T, B, H], or as to
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import math
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 from numba import types
+from numba.core.caching import FunctionCache
 from numba.extending import overload
 
-# Compiled files hold code of one another, and Numba asks only whether a function's own file has changed: a folder for
-# each state of all of them.
-_settings: Any = numba.config
-if not _settings.CACHE_DIR:
-    _home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    _files = sorted(Path(__file__).parents[1].rglob("*compiled*.py"))
-    _hash = hashlib.sha256(b"".join(file.read_bytes() for file in _files)).hexdigest()[:10]
-    _settings.CACHE_DIR = str(_home / "tprnn" / _hash)
+from tprnn.core import code_cache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+_folder = code_cache.choose()
+_settings: Any = numba.config
+_settings.CACHE_DIR = str(_folder or "")
+
+
+class _Kept(FunctionCache):
+    """Numba's cache of one function, whose troubles (a full disk, a torn file) cost a compilation and no run."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a torn file raises whatever its bytes mean to pickle
+            with contextlib.suppress(OSError):
+                self.flush()  # or it could not be saved to either
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
 
 
 def jit(function: Function, *flags: str) -> Function:
-    """Compiled at its first call and kept in the user's cache folder, with fused multiply-adds.
+    """Compiled at its first call and kept in the folder of core/code_cache.py, with fused multiply-adds.
 
     `flags` of LLVM are further freedoms of arithmetic. Those that all have never let a nan or the difference of nearly
     equal numbers vanish; `reassoc` might, and is for sums alone.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", *flags}}
-    try:
-        return cast(Function, numba.njit(cache=True, **options)(function))
-    except RuntimeError:  # no folder to keep it in can be written
-        return cast(Function, numba.njit(**options)(function))
+    compiled = numba.njit(**options)(function)
+    if _folder is not None:
+        with contextlib.suppress(RuntimeError):  # Numba finds no place there: it is not kept
+            compiled._cache = _Kept(function)
+    return cast(Function, compiled)
 
 
 # tanh x = x P(x^2) / Q(x^2) on |x| <= 9.02, beyond which float32 has 1: relative error 2e-8, by our own minimax fit,

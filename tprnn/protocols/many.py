@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tprnn.config import RunSpec
+from tprnn.core import code_cache
 from tprnn.engine.backlog import Backlog, processes
 from tprnn.engine.loop import Emit
 from tprnn.engine.runs import Outcome
@@ -43,6 +44,7 @@ def run_all(specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcom
         if waiting:
             store.check_writable()
             with catch_signals() as flag:
+                code_cache.choose()  # before processes are started that would each choose, and say so
                 workers = min(workers, len(waiting))
                 train = train_here if workers == 1 else train_in_workers
                 bound = _bound(outcome.result or {} for outcome in outcomes.values())
