@@ -225,7 +225,7 @@ def test_an_estimate_is_told_in_words() -> None:
     found = Estimate(ROUND, 2, 3, 1_500_000, 7200.0, None, 3 * 2.0**28, 2.0**31)
     assert describe(found).splitlines() == [
         "at most 1,500,000 run-iterations: 2.0 h with 2 processes",
-        "memory of a process up to 768 MiB, disk at most 2.0 GiB",
+        "memory of a process from 768 MiB on, disk at most 2.0 GiB",
         "a model of: a round machine (measured); see docs/scaling.md",
     ]
     told = describe(replace(found, expected=90.0, workers=1))

@@ -23,6 +23,15 @@ def orthogonal(stream: Stream, rows: int, columns: int, dtype: torch.dtype) -> T
     return (U @ Vh).to(dtype)
 
 
+def svd_bytes(rows: int, columns: int) -> tuple[int, int]:
+    """What `orthogonal` holds at once, at least: for each run, and once.
+
+    The matrix and LAPACK's copy of it, U and V^T; LAPACK's work is of one matrix at a time, and measured.
+    """
+    k = min(rows, columns)
+    return 8 * (2 * rows * columns + k * (rows + columns)), 8 * 3 * k * k
+
+
 def gaussian(stream: Stream, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
     """[R, rows, columns] from N(0, 0.1), 0.1 being the standard deviation."""
     return normals(stream, 0, (rows, columns), dtype) * 0.1
@@ -32,6 +41,9 @@ def identity(stream: Stream, rows: int, columns: int, dtype: torch.dtype) -> Ten
     """[R, rows, columns], ones on the diagonal (Le, Jaitly and Hinton, 2015)."""
     return torch.eye(rows, columns, dtype=dtype, device=stream.k0.device).repeat(len(stream.k0), 1, 1)
 
+
+WORK: dict[Initialisation, Callable[[int, int], tuple[int, int]]] = {orthogonal: svd_bytes}
+"""Initialisations that hold more than what they return, and how much: bytes for each run and once."""
 
 # name of an initialisation -> (recurrent matrices, all other matrices)
 INITIALISATIONS: dict[str, tuple[Initialisation, Initialisation]] = {

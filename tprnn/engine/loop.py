@@ -22,6 +22,7 @@ from tprnn.core import scans
 from tprnn.core.work import Workspace
 from tprnn.engine.backlog import Source, slab_size
 from tprnn.engine.group import Group
+from tprnn.engine.memory import ran_out
 from tprnn.engine.runs import Outcome, Progress, Run, result_of
 from tprnn.engine.signals import Stop
 from tprnn.engine.slab import DTYPES, Slab
@@ -168,6 +169,9 @@ class _Stack:
         if len(runs) == 1:
             yield self._fail(runs[0], error)
             return
+        traceback.clear_frames(error.__traceback__)  # its tensors, and the scratch for so many runs at once
+        if self.work:
+            self.work.clear()
         for run in runs:
             _stand(run)
             yield from self._add([run], alone=True)
@@ -250,7 +254,7 @@ class _Stack:
 
     def _fail(self, run: Run, error: Exception) -> Outcome:
         """Leave the traceback in the run's folder."""
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        line = ran_out(error) or f"{type(error).__name__}: {error}".splitlines()[0]
         result = result_of(run.spec, run.progress, "error", None, self.size) | {"error": line}
         run.folder.write_failure("".join(traceback.format_exception(error)))
         run.folder.write_result(result)
@@ -305,6 +309,8 @@ def _stacked(runs: Sequence[Run], device: str) -> dict[str, torch.Tensor]:
     try:
         return {name: torch.stack([run.tensors[name] for run in runs]).to(device) for name in runs[0].tensors}
     except (KeyError, RuntimeError) as error:
+        if ran_out(error):
+            raise
         raise DamagedFile(f"{runs[0].folder.path / CHECKPOINT}: damaged ({error}); it is left as it is") from error
 
 

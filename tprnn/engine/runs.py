@@ -17,6 +17,9 @@ from tprnn.config import RunSpec, TrainSettings
 from tprnn.engine.machine import machine
 from tprnn.store import RunFolder
 
+REFUSED = "refused"
+"""The status of a run that nothing was begun of: it needs more memory than is free."""
+
 
 @dataclass
 class Outcome:
@@ -24,7 +27,7 @@ class Outcome:
 
     spec: RunSpec
     status: str
-    """A result's status, or "locked" where another process works on the run."""
+    """A result's status, "locked" where another process works on the run, or REFUSED."""
     result: dict[str, Any] | None = None
     error: str | None = None
     skipped: bool = False

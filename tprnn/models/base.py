@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tprnn.core import scans
 from tprnn.core.activations import Activation
-from tprnn.core.init import Initialisation
+from tprnn.core.init import WORK, Initialisation
 from tprnn.core.losses import LOSSES
 from tprnn.core.products import lookup, lookup_gradient, outer_sum, row_product, row_sum
 from tprnn.core.streams import Stream
@@ -91,8 +91,16 @@ class Model(ABC):
         """One parameter: vectors 0, matrices by `starts`."""
         if len(shape) == 1:
             return torch.zeros(len(seeds), *shape, dtype=self.dtype, device=self.device)
-        start = self.starts[not name.endswith("hh")]
-        return start(Stream(seeds, f"init/{name}", self.device), shape[0], shape[1], self.dtype)
+        return self.start_of(name)(Stream(seeds, f"init/{name}", self.device), shape[0], shape[1], self.dtype)
+
+    def start_of(self, name: str) -> Initialisation:
+        """How a matrix starts."""
+        return self.starts[not name.endswith("hh")]
+
+    def start_bytes(self, name: str, shape: tuple[int, ...]) -> tuple[int, int]:
+        """What `init_one` holds at once beyond the parameter itself, at least: for each run, and once."""
+        work = WORK.get(self.start_of(name)) if len(shape) == 2 else None
+        return (0, 0) if work is None else work(shape[0], shape[1])
 
     @abstractmethod
     def forward(self, params: Tensors, batch: Batch) -> States:

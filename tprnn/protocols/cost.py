@@ -1,5 +1,7 @@
 """What runs will cost before they are run: seconds, memory and disk, from their configs alone.
 
+Nothing here takes memory of a run's size: what a task draws is asked of tensors without values (meta device).
+
 For a slab of R runs with T steps, B sequences and H hidden units, E = R T B H numbers in one buffer, and a rule with
 d dependent passes, r products of all rows and o gradients of square matrices (`Trainer.passes`), one iteration takes
 
@@ -25,13 +27,17 @@ from tprnn.config import RunSpec, TrainSettings, member_class
 from tprnn.engine.backlog import slab_size
 
 if TYPE_CHECKING:
+    import torch
+
+    from tprnn.tasks.base import Task
     from tprnn.trainers.base import Passes
 
 MACHINES = Path(__file__).with_name("machines.yaml")
 ROWS = 100  # sequences in one validation pass, as in engine/slab
 CHUNK = 1000  # sequences of a check that finds mistakes among the first, as in engine/slab
+DRAWN = 2**17  # words of the batches that are drawn at once, as in engine/slab
 _CONFIG_BYTES, _RESULT_BYTES, _CHECK_BYTES = 1200, 700, 200  # of a run folder's texts; measured
-_WORD_BYTES = 8 * 7  # of a random word and of what is made on the way to it; measured
+_STEP_BYTES = 280  # of the view of one step, of which every buffer has T; measured
 _NORMAL = 2.7  # of a normal number, in numbers through an activation; measured
 _SOLVE = 7 / 6  # a Cholesky factor (H^3/3 multiplications and additions) and a solution (2 H^3), in products (2 H^3)
 
@@ -93,8 +99,18 @@ class Shape:
     """Optimizer numbers for each of them."""
     bytes: int = 4
     """Of one number."""
+    fixed: int = 0
+    """Numbers in those that do not learn."""
+    outputs: tuple[int, int] = (1, 1)
+    """S steps with an output of width O."""
     words: int = 1
     """Random words in one sequence."""
+    drawn: int = 0
+    """Bytes for each sequence while a batch is drawn, its words included."""
+    kept: int = 0
+    """Bytes of a sequence in a batch."""
+    start: tuple[int, int] = (0, 0)
+    """Bytes while the largest parameter gets its first value: for each run, and once."""
 
 
 def terms(shape: Shape, R: int, cache: float) -> dict[str, float]:
@@ -178,17 +194,41 @@ def _shape(spec: RunSpec, passes: Passes) -> Shape:
     model = member("model")(spec.settings("model"), task, dtype, "cpu")
     optimizer = member("optimizer")([spec.settings("optimizer")], dtype, "cpu")
     trainer = member("trainer")([spec.settings("trainer")], [0], model, optimizer)
-    batch = task.sample(torch.zeros(1, 1, task.words, dtype=torch.int64))
+    sizes = {name: torch.Size(shape).numel() for name, shape in trainer.shapes().items()}
+    (T, S), drawn, kept = _sequence(task, dtype)
+    some = torch.zeros(1, 2, dtype=dtype)
     return Shape(
         passes=passes,
-        T=batch.T,
+        T=T,
         B=spec.train.batch_size,
         H=model.H,
-        parameters=sum(torch.Size(shape).numel() for shape in trainer.shapes().values()),
-        slots=len(optimizer.start(torch.zeros(1, 1, dtype=dtype))),
+        parameters=sum(sizes.values()),
+        slots=sum(slot.shape == some.shape for slot in optimizer.start(some).values()),
         bytes=dtype.itemsize,
+        fixed=sum(sizes[name] for name in trainer.fixed),
+        outputs=(S, task.outputs),
         words=task.words,
+        drawn=drawn,
+        kept=kept,
+        start=max(model.start_bytes(name, shape) for name, shape in model.shapes().items()),
     )
+
+
+def _sequence(task: Task, dtype: torch.dtype) -> tuple[tuple[int, int], int, int]:
+    """(T, S), and the bytes that a further sequence of a batch takes while it is drawn and afterwards."""
+    import torch
+
+    from tprnn.core.allocations import Allocations
+
+    counts = []
+    for sequences in (2, 3):  # a batch of one is a special case of some copies
+        with Allocations() as counted:
+            words = torch.empty(1, sequences, task.words, dtype=torch.int64, device="meta")
+            batch = task.sample(words).cast(dtype)
+            del words
+        counts.append((counted.peak, counted.now))
+    drawn, kept = (more - fewer for fewer, more in zip(*counts, strict=True))
+    return (batch.T, batch.outputs), drawn, kept
 
 
 # ---- one run
@@ -201,13 +241,32 @@ def run_seconds(spec: RunSpec, stack: int) -> float:
     return iteration_seconds(shape, machine, stack, slab) + checks
 
 
-def stack_bytes(spec: RunSpec, stack: int) -> float:
-    """Memory of a stack: parameters, slots, gradients of all; of the runs computed at once, words drawn and buffers of
-    iterations and of validation passes."""
-    shape, size, at_once = shape_of(spec), spec.train.validation_size, min(stack, slab_size(spec))
-    buffers = shape.T * shape.H * (shape.passes.buffers * shape.B + 2 * min(ROWS, size)) * shape.bytes
-    drawn = min(CHUNK, size) * shape.words * _WORD_BYTES
-    return at_once * (buffers + drawn) + stack * shape.parameters * (2 + shape.slots) * shape.bytes
+def stack_bytes(spec: RunSpec, stack: int) -> int:
+    """Memory of a stack, from below: the most of what its start, an iteration and a check need.
+
+    Counted are parameters and, of those that learn, slots and gradients side by side, of all runs; and of the runs
+    computed at once, states and one signal, noise, batches drawn, outputs and fresh gradients. A rule may hold more
+    (`Passes.buffers`: at most, with all that goes through the cache).
+    """
+    shape, size = shape_of(spec), spec.train.validation_size
+    R, (S, O) = min(stack, slab_size(spec)), shape.outputs
+    learning = shape.parameters - shape.fixed
+    weights = stack * shape.bytes * (shape.parameters + learning * (1 + shape.slots))
+
+    def states(rows: int) -> int:
+        return shape.T * (R * rows * shape.H * shape.bytes + _STEP_BYTES)
+
+    def outputs(rows: int) -> int:  # y, dE/dy and dE/dh
+        return R * S * rows * (2 * O + shape.H) * shape.bytes
+
+    gradients = R * shape.H**2 * shape.bytes * (1 + shape.passes.square + shape.passes.solves)
+    ahead = max(1, min(spec.train.check_every, DRAWN // (R * shape.B * shape.words))) * shape.B
+    iteration = max(R * ahead * shape.drawn, R * ahead * shape.kept + outputs(shape.B) + gradients)
+    chunk, rows = min(CHUNK, size), min(ROWS, size)
+    pieces = chunk * shape.kept * (2 if chunk > rows else 1)  # the chunk whole, and cut into passes
+    check = max(R * chunk * shape.drawn, R * pieces + outputs(rows)) + (states(rows) if rows != shape.B else 0)
+    held = weights + states(shape.B) * (2 + shape.passes.normals)
+    return max(shape.start[0] * R + shape.start[1], held + iteration, held + check)
 
 
 def disk_bytes(spec: RunSpec) -> float:

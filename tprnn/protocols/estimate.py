@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tprnn.config import RunSpec
 from tprnn.engine.backlog import Backlog, processes
+from tprnn.engine.memory import size, two_digits
 from tprnn.protocols.cost import Machine, disk_bytes, machine_of, run_seconds, stack_bytes
 
 
@@ -34,7 +35,7 @@ class Estimate:
     expected: float | None
     """Seconds, where recorded runs tell what to expect."""
     memory: float
-    """Bytes of one worker, at most."""
+    """Bytes of one worker with its largest stack, from below."""
     disk: float
     """Bytes, at most."""
 
@@ -87,7 +88,7 @@ def describe(found: Estimate | None) -> str:
     lines = [f"at most {found.iterations:,} run-iterations: {duration(found.seconds)} with {processes}"]
     if found.expected is not None:
         lines.append(f"expected from recorded runs like these: {duration(found.expected)}")
-    lines.append(f"memory of a process up to {size(found.memory)}, disk at most {size(found.disk)}")
+    lines.append(f"memory of a process from {size(found.memory)} on, disk at most {size(found.disk)}")
     lines.append(f"a model of: {found.machine.title} ({kind}); see docs/scaling.md")
     return "\n".join(lines)
 
@@ -96,15 +97,5 @@ def duration(value: float) -> str:
     """`45 s`, `12 min`, `3.4 h`, `12 days`, `2.5 years`."""
     for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48), ("days", 86400, 700)):
         if value < most * length:
-            return f"{_two(value / length)} {unit}"
-    return f"{_two(value / 86400 / 365)} years"
-
-
-def size(value: float) -> str:
-    """`350 MiB`, `2.4 GiB`."""
-    return f"{_two(value / 2**20)} MiB" if value < 2**30 else f"{_two(value / 2**30)} GiB"
-
-
-def _two(value: float) -> str:
-    """Two digits: more would promise too much."""
-    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}"
+            return f"{two_digits(value / length)} {unit}"
+    return f"{two_digits(value / 86400 / 365)} years"

@@ -12,9 +12,10 @@ from tprnn.config import RunSpec
 from tprnn.core import code_cache
 from tprnn.engine.backlog import Backlog, processes
 from tprnn.engine.loop import Emit
-from tprnn.engine.runs import Outcome
+from tprnn.engine.runs import REFUSED, Outcome
 from tprnn.engine.signals import Interrupted, SignalFlag, catch_signals
 from tprnn.errors import UserError
+from tprnn.protocols.memory import refused
 from tprnn.protocols.progress import Progress
 from tprnn.protocols.workers import train_here, train_in_workers
 from tprnn.store import FINISHED, Store
@@ -26,8 +27,9 @@ def run_all(specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcom
     Finished runs are not repeated (but with `force`), broken-off ones go on from their checkpoints. With `first_solved`
     all runs advance side by side and end where the first of them is solved: those that are not, are left there as
     interrupted. Runs that another call works on are waited for, unless `locked` is "leave". With `fail_fast` a run that
-    fails is the last: others are left as interrupted. Raises UserError before anything is written (no such device,
-    outputs not writable), Interrupted after SIGINT, SIGTERM or SIGHUP.
+    fails is the last: others are left as interrupted. A run that needs more memory than is free is "refused", and
+    nothing of it is written. Raises UserError before anything is written (no such device, outputs not writable, every
+    run refused), Interrupted after SIGINT, SIGTERM or SIGHUP.
     """
     if not specs:
         return []
@@ -35,12 +37,16 @@ def run_all(specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcom
     _require_device(execution["device"])
     workers = processes(execution)
     store = Store(execution["outputs"])
-    if not store.root.is_dir():
-        store.check_writable()
     unique = {spec.signature: spec for spec in specs}
     outcomes = {} if execution["force"] else _finished(store, unique, first_solved)
     waiting = [spec for signature, spec in unique.items() if signature not in outcomes]
+    too_large = {one.spec.signature: one for one in refused(waiting, others=bool(outcomes))}
+    unique = {signature: spec for signature, spec in unique.items() if signature not in too_large}
+    waiting = [spec for spec in waiting if spec.signature in unique]
+    if not store.root.is_dir():
+        store.check_writable()
     with Progress(list(unique.values()), list(outcomes.values()), execution["quiet"], workers) as progress:
+        outcomes |= too_large
         if waiting:
             store.check_writable()
             with catch_signals() as flag:
@@ -80,9 +86,9 @@ class _Halt:
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """0; 1 where a run failed; else 3 where runs were left to another call."""
+    """0; 1 where a run failed or was refused; else 3 where runs were left to another call."""
     statuses = {outcome.status for outcome in outcomes}
-    return 1 if "failed" in statuses else 3 if "locked" in statuses else 0
+    return 1 if statuses & {"failed", REFUSED} else 3 if "locked" in statuses else 0
 
 
 def pack(specs: Sequence[RunSpec], most: int) -> list[list[RunSpec]]:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from tprnn.config import RunSpec
-from tprnn.engine.runs import Outcome
+from tprnn.engine.runs import REFUSED, Outcome
 from tprnn.store import Store
 
 _PLAIN_EVERY = 15.0  # seconds between plain lines
@@ -148,10 +148,22 @@ class Progress:
     def end(self, outcomes: Sequence[Outcome], store: Store) -> None:
         """The last lines: what came out, where it lies, how to see it."""
         self.bar.stop()
-        for outcome in outcomes:
-            if outcome.status in ("failed", "locked"):
-                print(f"{outcome.spec.folder_name}: {outcome.error}", file=sys.stderr)
+        for line in troubles(outcomes):
+            print(line, file=sys.stderr)
         print(last_line(outcomes, store))
+
+
+def troubles(outcomes: Sequence[Outcome]) -> list[str]:
+    """A line for each run that failed or is another process's, and one for all that were refused for one reason."""
+    lines = [f"{one.spec.folder_name}: {one.error}" for one in outcomes if one.status in ("failed", "locked")]
+    refused: dict[str, list[str]] = {}
+    for one in outcomes:
+        if one.status == REFUSED:
+            refused.setdefault(str(one.error), []).append(one.spec.folder_name)
+    for error, names in refused.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        lines.append(f"{names[0]}{more}: {error}")
+    return lines
 
 
 def first_line(specs: Sequence[RunSpec], skipped: int, workers: int | None = None) -> str:

@@ -249,9 +249,10 @@ def main(argv: Sequence[str]) -> int:
     outcomes = run(distinct(found))
     counts = Counter(outcome.status for outcome in outcomes)
     before = sum(outcome.skipped for outcome in outcomes)
+    too_large = f"{counts[REFUSED]} refused, " if counts[REFUSED] else ""
     print(
         f"{len(outcomes)} runs ({before} done before): {counts['solved']} solved, {counts['failed']} failed, "
-        f"{counts['locked']} locked by another process; "
+        f"{too_large}{counts['locked']} locked by another process; "
         f"the {'figure' if request.recipe.figure else 'table'}: {report_command(request, execution['outputs'])}"
     )
     return exit_code(outcomes)

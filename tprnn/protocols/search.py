@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,8 @@ from tprnn.config import RunSpec
 from tprnn.errors import UserError
 from tprnn.overrides import choice, own_keys
 from tprnn.protocols.many import Outcome, exit_code, run_all
-from tprnn.protocols.progress import first_line
+from tprnn.protocols.memory import refused
+from tprnn.protocols.progress import first_line, troubles
 from tprnn.protocols.samplers import AtRandom, Sampler, Space, Trial, require_optuna, tpe
 from tprnn.store import Store
 
@@ -228,9 +230,13 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("search: points differ in nothing but rates that are looked for; leave out grid or sweep")
     if plan.sampler == "tpe":
         require_optuna()
-    outcomes: list[Outcome] = []
+    outcomes = refused([spec for spec, _ in searches])
+    for line in troubles(outcomes):
+        print(line, file=sys.stderr)
+    too_large = {outcome.spec.signature for outcome in outcomes}
     for spec, space in searches:
-        outcomes += search_and_tell(spec, plan, space)
+        if spec.signature not in too_large:
+            outcomes += search_and_tell(spec, plan, space)
     return exit_code(outcomes)
 
 
