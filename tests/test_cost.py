@@ -125,7 +125,7 @@ def test_a_rule_draws_the_normal_numbers_that_it_declares(
 
 
 def test_validation_is_counted_as_the_engine_does_it() -> None:
-    assert (cost.ROWS, cost.CHUNK) == (slab._ROWS, slab._CHUNK)
+    assert (cost.ROWS, cost.CHUNK, cost.DRAWN) == (slab._ROWS, slab._CHUNK, slab._DRAWN_AT_ONCE)
 
 
 def test_a_shape_is_what_config_and_task_say() -> None:

@@ -14,10 +14,9 @@ _ASKED = re.compile(
     re.IGNORECASE,
 )
 _NO_ADDRESS = re.compile(
-    # PyTorch, Python's numbers in its calls, NumPy: sizes beyond 2^63
-    "storage size calculation overflowed|integer multiplication overflow|overflow when unpacking|too large to convert"
-    "|array is too big|maximum allowed dimension exceeded|array dimensions too large"
-    r"|must be tuple of (?:Sym)?Ints, but found element of type int|negative dimensions? are not allowed",
+    # PyTorch, NumPy and Python: sizes beyond 2^63
+    "storage size calculation overflowed|integer multiplication overflow|overflow when unpacking"
+    "|array is too big|maximum allowed dimension exceeded|cannot fit 'int' into an index-sized integer",
     re.IGNORECASE,
 )
 _FULL = re.compile(
@@ -25,8 +24,8 @@ _FULL = re.compile(
     "out of memory|not enough memory|can't allocate memory|ALLOC_FAILED|allocation failed",
     re.IGNORECASE,
 )
-# MKL and others count with 32 bits, which PyTorch takes for a bug of its own
-_LAPACK = re.compile(r"linalg.*(?:illegal value|internal assert)|internal assert.*(?:linalg|lapack)", re.I | re.DOTALL)
+# an SVD whose work has 2^31 numbers (H = 26,755), which PyTorch takes for a bug of its own
+_LAPACK = re.compile(r"linalg\.\w+: Argument \d+ has illegal value")
 
 
 def size(value: float) -> str:

@@ -37,7 +37,7 @@ ROWS = 100  # sequences in one validation pass, as in engine/slab
 CHUNK = 1000  # sequences of a check that finds mistakes among the first, as in engine/slab
 DRAWN = 2**17  # words of the batches that are drawn at once, as in engine/slab
 _CONFIG_BYTES, _RESULT_BYTES, _CHECK_BYTES = 1200, 700, 200  # of a run folder's texts; measured
-_STEP_BYTES = 280  # of the view of one step, of which every buffer has T; measured
+_STEP_BYTES = 240  # of the view of one step, of which every buffer has T; measured
 _NORMAL = 2.7  # of a normal number, in numbers through an activation; measured
 _SOLVE = 7 / 6  # a Cholesky factor (H^3/3 multiplications and additions) and a solution (2 H^3), in products (2 H^3)
 

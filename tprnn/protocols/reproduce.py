@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from tprnn.config import ExecutionSettings, RunSpec
+from tprnn.engine.runs import REFUSED
 from tprnn.errors import UserError, nearest
 from tprnn.papers.recipes import Budget, Recipe, RecipeCell, figure_names, names, recipe
 from tprnn.protocols.estimate import Part, describe, estimate
