@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tprnn.engine.runs import Check, Progress, stop_reason
 from tprnn.engine.signals import Interrupted
 from tprnn.engine.slab import Slab
 from tprnn.errors import DamagedFile, UserError
+from tprnn.models.srn import SRN
 from tprnn.protocols.evaluate import load
 from tprnn.protocols.many import exit_code, pack, run_all
 from tprnn.store import Store
@@ -268,8 +269,14 @@ def test_an_error_in_a_rule_fails_its_runs_only(tmp_path: Path, monkeypatch: pyt
     assert exit_code(run_all(specs)) == 0  # asked again, the failed ones are trained
 
 
-def test_a_network_that_cannot_be_made_fails_its_run_only(tmp_path: Path) -> None:
-    outcomes = run_all([quick(tmp_path, {"model.H": 1_000_000}), quick(tmp_path)])
+def test_a_network_that_cannot_be_made_fails_its_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = SRN.init
+
+    def fail(network: SRN, seeds: Sequence[int]) -> Any:
+        return torch.empty(10**15) if network.H == 21 else make(network, seeds)
+
+    monkeypatch.setattr(SRN, "init", fail)
+    outcomes = run_all([quick(tmp_path, {"model.H": 21}), quick(tmp_path)])
     assert [outcome.status for outcome in outcomes] == ["failed", "not_solved"]
 
 

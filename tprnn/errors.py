@@ -18,6 +18,10 @@ class RunLocked(UserError):
     """Another process works on the run folder."""
 
 
+class TooLarge(UserError):
+    """Each of the runs that are left to do needs more memory than is free."""
+
+
 def nearest(word: str, choices: Iterable[str], count: int = 3) -> str:
     """The ending of an error line: nearest valid names, or all of them where there are few.
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from tprnn import compose
 from tprnn.config import RunSpec
-from tprnn.errors import UserError
+from tprnn.errors import TooLarge, UserError
 from tprnn.listing import members
 from tprnn.overrides import as_override, is_hydra_line, open_keys
 from tprnn.protocols.jobs import unknown_key
@@ -82,6 +82,9 @@ def train_one(config: DictConfig) -> float | None:
     except (UserError, RunFailed) as error:
         if single:
             raise _Past(error) from error
+        if isinstance(error, TooLarge):  # Hydra's own launchers come with one run at a time: the others go on
+            print(error, file=sys.stderr)
+            raise RunFailed(str(error)) from error
         raise
 
 

@@ -12,7 +12,7 @@ import torch
 from tprnn.config import RunSpec, flatten
 from tprnn.engine.memory import ran_out, size
 from tprnn.engine.runs import REFUSED, Outcome
-from tprnn.errors import UserError
+from tprnn.errors import TooLarge, UserError
 from tprnn.protocols.cost import stack_bytes
 
 # ---- what is free
@@ -76,7 +76,7 @@ def _read(path: Path) -> str:
 def refused(specs: Sequence[RunSpec], others: bool = False) -> list[Outcome]:
     """Outcomes for the runs of which each, even alone, needs more memory than is free; their errors say what to lower.
 
-    Raises UserError where that is all of them and there are no `others`. Costs one estimate for each shape.
+    Raises TooLarge where that is all of them and there are no `others`. Costs one estimate for each shape.
     """
     needs: dict[str, float] = {}
     for spec in specs:
@@ -94,7 +94,7 @@ def refused(specs: Sequence[RunSpec], others: bool = False) -> list[Outcome]:
     if found and len(found) == len(specs) and not others:
         count = "" if len(found) == 1 else f"none of {len(found)} runs fits: "
         least = min(found, key=lambda outcome: needs[outcome.spec.stack_key])
-        raise UserError(f"{count}{least.spec.short_name} {least.error}")
+        raise TooLarge(f"{count}{least.spec.short_name} {least.error}")
     return found
 
 
