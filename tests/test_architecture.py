@@ -1,9 +1,11 @@
-"""Rooms import downwards only, and no room but its own knows a member by name."""
+"""Rooms import downwards only, no imports go round in a circle, and no room but its own knows a member by name."""
 
 from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +22,7 @@ ALLOWED = {
     "models": {"models", "tasks", "core", "config", "errors"},
     "trainers": {"trainers", "models", "optimizers", "tasks", "core", "config", "errors"},
     "engine": {"engine", "trainers", "models", "optimizers", "tasks", "core", "config", "errors", "store"},
-    "report": {"report", "papers", "config", "errors", "store", "files", "compose", "listing"},
+    "report": {"report", "papers", "arguments", "config", "errors", "store", "files", "compose", "listing"},
     "papers": {"papers", "config", "errors", "compose", "listing"},
 }
 
@@ -44,6 +46,72 @@ def test_rooms_import_downwards_only(room: str) -> None:
     assert files(room)
     for path in files(room):
         assert imported(path) <= ALLOWED[room], path.name
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """The files of tprnn and of its plugins below `root`, by the names of their modules."""
+    found = {}
+    for package in ("tprnn", "hydra_plugins"):
+        for path in (root / package).rglob("*.py"):
+            parts = path.relative_to(root).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def names_imported(tree: ast.AST) -> Iterator[str]:
+    """Dotted names after any import: at the top, in functions, for types alone, and by import_module("...")."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not followed here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(name := node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called == "import_module":
+                yield str(name.value)
+
+
+def circle(root: Path) -> list[str]:
+    """Modules each of which imports the one before it, the last being the first; empty where there is no circle."""
+    known = modules(root)
+    graph = {}
+    for module, path in known.items():
+        # `from a.b import c` imports the module a.b.c where there is one, else a.b
+        names = {
+            name if name in known else name.rpartition(".")[0] for name in names_imported(ast.parse(path.read_text()))
+        }
+        graph[module] = (names & known.keys()) - {module}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_imports_go_round_in_a_circle() -> None:
+    assert len(modules(ROOT.parent)) > 100
+    assert circle(ROOT.parent) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "import tprnn.a",
+        "from tprnn import a",
+        "def late():\n    from tprnn.a import thing",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tprnn.a import Thing",
+        "import importlib\nimportlib.import_module('tprnn.a')",
+    ],
+)
+def test_a_circle_is_seen_whatever_closes_it(tmp_path: Path, back: str) -> None:
+    texts = {"tprnn/__init__.py": "", "tprnn/a.py": "from hydra_plugins.b import x", "tprnn/c.py": "import tprnn.a"}
+    for name, text in (texts | {"hydra_plugins/b.py": "x = 0"}).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert circle(tmp_path) == []
+    (tmp_path / "hydra_plugins" / "b.py").write_text(back)
+    assert set(circle(tmp_path)) == {"tprnn.a", "hydra_plugins.b"}
 
 
 def test_core_imports_torch_alone_and_numba_where_it_is_compiled() -> None:

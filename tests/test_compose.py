@@ -19,7 +19,7 @@ BASE = ["task=adding", "trainer=tptt"]
 
 def hydra_config(overrides: Sequence[str]) -> dict[str, Any]:
     """The config of a full Hydra composition, resolved."""
-    compose.register_plugins()
+    compose.plugins()
     with hydra.initialize_config_module("tprnn.conf", **compose.version_base()):
         config = hydra.compose("config", overrides=open_keys(overrides))
     return compose.plain(config)

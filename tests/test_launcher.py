@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tprnn import cli, compose
+from tprnn import cli, compose, train
 from tprnn.config import RunSpec
 from tprnn.engine.runs import Outcome
 from tprnn.engine.signals import Interrupted
 from tprnn.errors import UserError
+from tprnn.protocols.sweep import RunFailed, job_value
 
 GRID = ["-m", "task=adding", "trainer=tptt"]
 TINY = ["task=adding", "model.H=4", "train.max_iterations=2", "train.check_every=1", "train.validation_size=20"]
@@ -49,7 +50,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRuns:
 
 
 def test_the_plugins_are_found_by_hydra_whatever_the_install() -> None:
-    compose.register_plugins()
+    train.register_plugins()
     loader = compose.config_loader()
     assert "stack" in loader.get_group_options("hydra/launcher")
     assert "grid" in loader.get_group_options("hydra/sweeper")
@@ -219,8 +220,6 @@ def test_real_runs_write_into_outputs_alone_and_one_that_is_too_large_is_counted
 
 
 def test_an_outcome_becomes_what_an_optimising_sweeper_reads() -> None:
-    from tprnn.train import RunFailed, job_value
-
     spec = compose.compose(["task=adding", "trainer=tptt"])
     assert job_value(Outcome(spec, "not_solved", {"accuracy": 0.25})) == 0.25
     with pytest.raises(RunFailed, match=f"{spec.folder_name}: broken"):

@@ -59,22 +59,17 @@ def version_base() -> dict[str, str]:
     return {"version_base": "1.3"} if (int(major), int(minor)) < (1, 4) else {}
 
 
-def register_plugins() -> None:
-    """Make the stack launcher and the grid sweeper known to Hydra, also where its scan cannot see them."""
+def plugins() -> Plugins:
+    """Hydra's plugins, those that its scan can see. (A plugin that was imported before the scan would exist twice.)"""
     with warnings.catch_warnings():  # Hydra 1.4 says at every start that it does not see into editable installs
         warnings.filterwarnings("ignore", message="Hydra could not discover plugins in an editable")
-        plugins = Plugins.instance()  # scans; a plugin imported before the scan would exist twice
-    from hydra_plugins.tprnn_stack.launcher import StackLauncher
-    from hydra_plugins.tprnn_stack.sweeper import GridSweeper
-
-    plugins.register(StackLauncher)
-    plugins.register(GridSweeper)
+        return Plugins.instance()
 
 
 @functools.cache
 def config_loader() -> ConfigLoader:
     """Hydra's loader of tprnn's own config tree, for use outside of hydra.main."""
-    register_plugins()
+    plugins()
     with hydra.initialize_config_module(config_module=CONFIG_MODULE, job_name="train", **version_base()):
         return GlobalHydra.instance().config_loader()
 

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -24,24 +24,9 @@ from tprnn.errors import TooLarge, UserError
 from tprnn.listing import members
 from tprnn.overrides import as_override, is_hydra_line, open_keys
 from tprnn.protocols.jobs import unknown_key
-
-if TYPE_CHECKING:
-    from tprnn.engine.runs import Outcome
+from tprnn.protocols.sweep import RunFailed, job_value
 
 PROGRAM = "tprnn train"
-
-
-class RunFailed(Exception):
-    """A run of a sweep failed; what and why stands in its folder and has been printed."""
-
-    code = 1
-    """The exit code."""
-
-
-class RunLeft(RunFailed):
-    """No run failed, but some were left to another call that works on them."""
-
-    code = 3
 
 
 class _Past(BaseException):
@@ -50,20 +35,6 @@ class _Past(BaseException):
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
         self.error = error
-
-
-def job_value(outcome: Outcome) -> float | None:
-    """What a job returns to Hydra: its accuracy (for optimising sweepers).
-
-    Raises RunFailed for a failed run, and for one whose job on a cluster ended before it; RunLeft.
-    """
-    from tprnn.protocols.many import exit_code
-
-    code = exit_code([outcome])
-    if code or outcome.status == "unfinished":
-        kind = RunLeft if code == RunLeft.code else RunFailed
-        raise kind(f"{outcome.spec.folder_name}: {outcome.error or outcome.status}")
-    return None if outcome.result is None else outcome.result.get("accuracy")
 
 
 def train_one(config: DictConfig) -> float | None:
@@ -102,7 +73,7 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> int:
         overrides = with_examples(overrides)
     if args.hydra_help:  # is about Hydra alone and knows no other keys
         overrides = [line for line in overrides if is_hydra_line(line)]
-    compose.register_plugins()
+    register_plugins()
     decorated = hydra.main(
         config_path=f"pkg://{compose.CONFIG_MODULE}", config_name=compose.CONFIG_NAME, **compose.version_base()
     )(train_one)
@@ -124,6 +95,16 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> int:
             raise
         raise found from error
     return 0
+
+
+def register_plugins() -> None:
+    """Make the stack launcher and the grid sweeper known to Hydra, also where its scan cannot see them."""
+    plugins = compose.plugins()
+    from hydra_plugins.tprnn_stack.launcher import StackLauncher
+    from hydra_plugins.tprnn_stack.sweeper import GridSweeper
+
+    plugins.register(StackLauncher)
+    plugins.register(GridSweeper)
 
 
 def read_arguments(argv: Sequence[str]) -> tuple[list[str], list[str], argparse.Namespace]:

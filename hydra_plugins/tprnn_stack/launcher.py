@@ -45,7 +45,7 @@ class StackLauncher(Launcher):
 
         Raises UserError before anything is trained.
         """
-        from tprnn.train import job_value
+        from tprnn.protocols.sweep import job_value
 
         setup_globals()
         outcomes = self._outcomes([self.composer.spec(overrides) for overrides in job_overrides])

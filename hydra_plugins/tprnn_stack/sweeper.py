@@ -1,4 +1,7 @@
-"""The grid sweeper: the cross product of the axes given on the command line and of the group `grid`."""
+"""The grid sweeper: the cross product of the axes given on the command line and of the group `grid`.
+
+Its settings and their defaults are conf/hydra/sweeper/grid.yaml.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 
 from hydra_plugins.tprnn_stack.launcher import StackLauncher
@@ -40,7 +42,7 @@ class GridSweeper(BasicSweeper):
 
 def raise_failures(jobs: Sequence[Any]) -> None:
     """Raise what went wrong: an error that is no failed run first, then RunFailed, RunLeft if no run has failed."""
-    from tprnn.train import RunFailed, RunLeft
+    from tprnn.protocols.sweep import RunFailed, RunLeft
 
     # the property `return_value` would write a line for each job, where its run has said already what failed
     errors = [job._return_value for job in jobs if job.status != JobStatus.COMPLETED]
@@ -50,11 +52,3 @@ def raise_failures(jobs: Sequence[Any]) -> None:
     if errors:
         only_left = all(isinstance(error, RunLeft) for error in errors)
         raise (RunLeft if only_left else RunFailed)(f"{len(errors)} of {len(jobs)} runs")
-
-
-ConfigStore.instance().store(
-    group="hydra/sweeper",
-    name="grid",
-    node={"_target_": f"{__name__}.GridSweeper", "max_batch_size": None, "params": None},
-    provider="tprnn",
-)
