@@ -197,7 +197,7 @@ def test_the_last_line_of_a_reproduction_names_the_command_that_draws(
     record(outputs, LAYERS, layers)
     assert main(["reproduce", LAYERS, f"outputs={outputs}", "quiet=true"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.endswith(f"the figure: tprnn plot {LAYERS} budget=laptop --outputs {outputs}")
+    assert last.endswith(f"the figure: tprnn plot {LAYERS} budget=laptop outputs={outputs}")
 
 
 # ---- the command line
@@ -230,6 +230,7 @@ def test_bad_words_are_one_line(outputs: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_figure_is_no_table_for_the_report(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(outputs).mkdir()
     assert main(["report", outputs, "--paper", "manchev2025/fig2"]) == 2
     assert "manchev2025/fig2 is a figure" in capsys.readouterr().err
 

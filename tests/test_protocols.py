@@ -291,7 +291,7 @@ def test_the_last_line_names_the_report_and_failures_make_the_exit_code_one(
     assert reproduce.main([*TABLE1, "rows=adding", "columns=TPTT", "seeds=1", outputs]) == 1
     last = capsys.readouterr().out.splitlines()[-1]
     assert "1 failed" in last
-    assert last.endswith(f"tprnn report {outputs.removeprefix('outputs=')} --paper manchev2020/table1")
+    assert last.endswith(f"tprnn report {outputs} --paper manchev2020/table1")
 
 
 @pytest.mark.parametrize("name", names())

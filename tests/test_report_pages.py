@@ -162,6 +162,7 @@ def test_damage_is_told_once_though_two_blocks_meet_it(
 def test_a_paper_table_is_handed_on(outputs: str, fmt: str, capsys: pytest.CaptureFixture[str]) -> None:
     from tprnn.report.paper import paper_report
 
+    Path(outputs).mkdir()
     assert report_main([outputs, "--paper", "manchev2020/table1", "--format", fmt]) == 0
     assert capsys.readouterr().out.rstrip("\n") == paper_report(outputs, "manchev2020/table1", fmt).rstrip("\n")
 

@@ -64,13 +64,14 @@ def test_conditions_that_fit_no_run_say_so(make: Make, outputs: str, capsys: pyt
     assert capsys.readouterr().out == f"None of the 1 runs in {outputs} has T=77.\n"
 
 
-@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("words", [[], ["outputs"], ["outputs=outputs"]], ids=str)
 def test_no_runs_yet_is_a_kind_line(
-    tmp_path: Path, outputs: str, capsys: pytest.CaptureFixture[str], there: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
-    if there:
-        (tmp_path / "outputs" / "runs").mkdir(parents=True)
-    assert report_main([outputs]) == 0
+    monkeypatch.chdir(tmp_path)
+    if words:  # the default folder need not be there
+        (tmp_path / "outputs").mkdir()
+    assert report_main(words) == 0
     out = capsys.readouterr().out
     assert out.startswith("No runs in ")
     assert "tprnn train" in out

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tprnn.arguments import Parser
 from tprnn.errors import UserError, nearest
 
 # what `tprnn list` shows -> (folder of conf/, how the names are used)
@@ -76,7 +76,7 @@ def section(kind: str) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """`tprnn list [KIND ...]`. Raises UserError for an unknown kind."""
-    parser = argparse.ArgumentParser(prog="tprnn list", description="Names that commands and configs take.")
+    parser = Parser("tprnn list", "Names that commands and configs take.")
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"one or more of {', '.join(SECTIONS)}; default: all")
     kinds = parser.parse_args(argv).kinds
     for kind in kinds:

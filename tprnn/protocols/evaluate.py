@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,10 +14,11 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from tprnn.arguments import DEFAULT, Parser, existing_folder, take_outputs
 from tprnn.config import RunSpec
 from tprnn.engine.slab import Slab, prepare_process
 from tprnn.errors import DamagedFile, UserError, nearest
-from tprnn.store import MODEL, RunFolder, Store
+from tprnn.store import CONFIG, MODEL, RunFolder, Store
 from tprnn.tasks.base import Batch
 from tprnn.trainers.base import State
 
@@ -63,9 +64,9 @@ class Network:
         return other
 
 
-def load(run: str | Path) -> Network:
-    """The trained network of a run folder (its path, or the folder's name below outputs/runs). Raises UserError."""
-    folder = _folder(Path(run))
+def load(run: str | Path, outputs: str | Path = DEFAULT) -> Network:
+    """The trained network of a run folder: its path, or its name or signature in `outputs`. Raises UserError."""
+    folder = _folder(Path(run), Path(outputs))
     stored = folder.read_spec()
     spec = RunSpec.from_config(stored.as_dict())
     model = folder.load_model()
@@ -78,38 +79,44 @@ def load(run: str | Path) -> Network:
     return Network(spec, params)
 
 
-def _folder(path: Path) -> RunFolder:
-    if (path / "config.yaml").exists():
+def _folder(path: Path, outputs: Path) -> RunFolder:
+    if os.path.exists(path / CONFIG):
         return RunFolder(path)
-    known = {folder.name: folder for folder in Store(Path("outputs")).folders()}
+    known = {folder.name: folder for folder in Store(outputs).folders()}
     matches = [name for name in known if name == str(path) or name.endswith(f"-{path}")]
     if len(matches) == 1:
         return known[matches[0]]
-    raise UserError(f"run '{path}': no run folder there; {nearest(path.name, known) if known else 'outputs/ has none'}")
+    told = nearest(path.name, known) if known else f"'{outputs}' has none"
+    raise UserError(f"run '{path}': no run folder there; {told}")
 
 
 def main(argv: Sequence[str]) -> int:
     """`tprnn evaluate`: one line of a table for each combination of the changed values."""
-    parser = argparse.ArgumentParser(
-        prog="tprnn evaluate", description="Test a trained network, on other lengths or readings too."
-    )
-    parser.add_argument("run", help="run folder, or its signature")
+    parser = Parser("tprnn evaluate", "Test a trained network, on other lengths or readings too.")
+    parser.add_argument("run", help="run folder, or its name or signature in outputs=DIR (default: outputs)")
     parser.add_argument("changes", nargs="*", help="task settings, e.g. task.T=100,200 task.reading=paper")
     parser.add_argument("--sequences", type=int, default=10_000, help="test sequences (default 10000)")
-    args = parser.parse_args(argv)
+    named, words = take_outputs(argv)
+    args = parser.parse_intermixed_args(words)
     if args.sequences < 1:
         raise UserError(f"--sequences: expected at least 1, got {args.sequences}")
-    network = load(args.run)
-    axes = []
-    for change in args.changes:
-        key, equals, values = change.partition("=")
-        if not equals or not key.startswith("task."):
-            raise UserError(f"'{change}': expected task.KEY=VALUE, e.g. task.T=200")
-        axes.append([(key, yaml.safe_load(value)) for value in values.split(",")])
+    network = load(args.run, existing_folder(named))
+    axes = [_axis(change) for change in args.changes]
     others = [network.on(dict(point)) for point in itertools.product(*axes)]
     prepare_process(network.spec.execution["threads"])
     print(_table(others, [axis[0][0] for axis in axes], args.sequences))
     return 0
+
+
+def _axis(change: str) -> list[tuple[str, Any]]:
+    """`task.T=100,200` as [("task.T", 100), ("task.T", 200)]. Raises UserError."""
+    key, equals, values = change.partition("=")
+    if not equals or not key.startswith("task."):
+        raise UserError(f"'{change}': expected task.KEY=VALUE, e.g. task.T=200")
+    try:
+        return [(key, yaml.safe_load(value)) for value in values.split(",")]
+    except (yaml.YAMLError, ValueError):
+        raise UserError(f"'{change}': cannot read '{values}'; expected values with commas between them") from None
 
 
 def _table(networks: Sequence[Network], keys: Sequence[str], sequences: int) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
+from tprnn.arguments import DEFAULT
 from tprnn.config import ExecutionSettings, RunSpec
 from tprnn.engine.runs import REFUSED
 from tprnn.errors import UserError, nearest
@@ -216,10 +217,9 @@ def rungs(found: Sequence[Climber]) -> list[list[Part]]:
 
 def report_command(request: Request, outputs: str) -> str:
     """The command that shows what was run."""
-    place = [] if outputs == "outputs" else [outputs]
+    place = [] if outputs == DEFAULT else [f"outputs={outputs}"]
     if request.recipe.figure:
-        options = [word for folder in place for word in ("--outputs", folder)]
-        return shlex.join(["tprnn", "plot", request.recipe.name, f"budget={request.budget.name}", *options])
+        return shlex.join(["tprnn", "plot", request.recipe.name, f"budget={request.budget.name}", *place])
     return shlex.join(["tprnn", "report", *place, "--paper", request.recipe.name])
 
 

@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from tprnn.arguments import DEFAULT, Parser, existing_folder, one_folder, take_outputs
 from tprnn.errors import UserError, nearest
 
 # Everything that takes time to import is imported where it is needed: --help must come at once.
@@ -16,21 +16,13 @@ FORMATS = ("md", "latex", "csv")
 EXAMPLE = "tprnn train task=temporal_order trainer=tptt task.T=30"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors as one line, like everywhere else in tprnn."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
-
-
-def _report_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="tprnn report",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Tables of runs: one line for each group of runs that differ in their seed only.",
+def _report_parser() -> Parser:
+    parser = Parser(
+        "tprnn report",
+        "Tables of runs: one line for each group of runs that differ in their seed only.",
         epilog="""examples:
   tprnn report --where task=adding trainer=tptt,tptt_hx T=30
+  tprnn report outputs=elsewhere
   tprnn report --paper manchev2020/table1 --format latex
   tprnn report --into docs/results/manchev2020.md
 
@@ -42,7 +34,7 @@ With --into alone every block is written anew from its ARGUMENTS; with further a
 block of these, which is added at the end of the page where it is not there yet.
 Exit code 2 when files of runs are damaged: they are named, and all other runs are still shown.""",
     )
-    parser.add_argument("outputs", nargs="?", default="outputs", help="folder of runs (default: outputs)")
+    parser.add_argument("outputs", nargs="?", metavar="DIR", help="folder of runs, as outputs=DIR (default: outputs)")
     _add_where(parser)
     parser.add_argument("--paper", metavar="TABLE", help="ours beside published, e.g. manchev2020/table1")
     parser.add_argument("--format", default="md", metavar="|".join(FORMATS), help="default: md")
@@ -50,14 +42,29 @@ Exit code 2 when files of runs are damaged: they are named, and all other runs a
     return parser
 
 
-def _add_where(parser: argparse.ArgumentParser) -> None:
+def _add_where(parser: Parser) -> None:
     told = "only runs with these config values or this status; commas between allowed values"
     parser.add_argument("--where", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=told)
 
 
+def _split_where(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What follows --where: its conditions, and words without '=' after the last of them, which are no conditions."""
+    last = max((place for place, word in enumerate(words) if "=" in word), default=len(words) - 1)
+    return list(words[: last + 1]), list(words[last + 1 :])
+
+
+def _report_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Parsed; `outputs` is the folder of runs however it was named, or None. Raises UserError."""
+    named, words = take_outputs(argv)
+    args = _report_parser().parse_args(words)
+    args.where, folders = _split_where(args.where)
+    args.outputs = one_folder([args.outputs, *folders, named])
+    return args
+
+
 def report_main(argv: Sequence[str]) -> int:
     """Run `tprnn report ARGV`. Exit code 0, or 2 where files of runs are damaged. Raises UserError."""
-    args = _report_parser().parse_args(list(argv))
+    args = _report_arguments(argv)
     if args.into is None:
         text, damaged = _report(argv)
         print(text)
@@ -77,7 +84,7 @@ def _write_page(page: str, name: str, argv: Sequence[str]) -> int:
 
 def _report(argv: Sequence[str]) -> tuple[str, list[str]]:
     """(text, lines about damaged files) of `tprnn report ARGV`."""
-    args = _report_parser().parse_args(list(argv))
+    args = _report_arguments(argv)
     if args.format not in FORMATS:
         raise UserError(f"--format: no format '{args.format}'; {nearest(args.format, FORMATS)}")
     if args.into is not None:
@@ -88,28 +95,29 @@ def _report(argv: Sequence[str]) -> tuple[str, list[str]]:
     from tprnn.report.tables import make_table
 
     where = parse_where(args.where)
+    outputs = existing_folder(args.outputs)
     if args.paper is not None:
         from tprnn.report.paper import paper_report
 
-        text = paper_report(Path(args.outputs), args.paper, args.format).rstrip("\n")
-        return text, [str(error) for error in read_rows(args.outputs)[1]]
-    rows, damaged = read_rows(args.outputs)
+        text = paper_report(Path(outputs), args.paper, args.format).rstrip("\n")
+        return text, [str(error) for error in read_rows(outputs)[1]]
+    rows, damaged = read_rows(outputs)
     chosen = select(rows, where)
     if chosen:
         text = make_table(chosen, args.format)
     elif rows:
-        text = f"None of the {len(rows)} runs in {args.outputs} has {' '.join(args.where)}."
+        text = f"None of the {len(rows)} runs in {outputs} has {' '.join(args.where)}."
     elif damaged:
-        text = f"No run in {args.outputs} can be read."
+        text = f"No run in {outputs} can be read."
     else:
-        text = f"No runs in {args.outputs} yet; make one, for example: {EXAMPLE}"
+        text = f"No runs in {outputs} yet; make one, for example: {EXAMPLE}"
     return text, [str(error) for error in damaged]
 
 
 def _block(argv: Sequence[str], page: Path) -> tuple[str, list[str]]:
     """As `_report`, fit for a markdown page."""
     text, damaged = _report(argv)
-    plain = _report_parser().parse_args(list(argv)).format != "md"
+    plain = _report_arguments(argv).format != "md"
     return f"```\n{text}\n```" if plain else text, damaged
 
 
@@ -124,12 +132,10 @@ def _tell(name: str, damaged: Iterable[str]) -> int:
 # ---- plot
 
 
-def _plot_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="tprnn plot",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Training curves of runs (loss, accuracy, spectral radius), or a paper's figure from its runs, "
+def _plot_parser() -> Parser:
+    parser = Parser(
+        "tprnn plot",
+        "Training curves of runs (loss, accuracy, spectral radius), or a paper's figure from its runs, "
         "as PNG and SVG, the data beside as CSV.",
         epilog="""examples:
   tprnn plot outputs/runs/adding-T30-tptt-s0-0123456789
@@ -143,7 +149,7 @@ those that are missing are named, with the command that makes them, and the othe
     )
     told = "run folder, run name, signature, quoted pattern of names, or folder of runs (default: all runs)"
     parser.add_argument("runs", nargs="*", metavar="RUN", help=f"{told}; or one PAPER/FIGURE [budget=NAME]")
-    parser.add_argument("--outputs", metavar="DIR", help="folder of runs (default: outputs)")
+    parser.add_argument("--outputs", metavar="DIR", help="folder of runs, as outputs=DIR (default: outputs)")
     _add_where(parser)
     told = "default: plots/curves-<hash>.png or plots/<paper>-<figure>.png in the folder of runs; .png, .svg or .pdf"
     parser.add_argument("--output", metavar="FILE", help=told)
@@ -153,16 +159,26 @@ those that are missing are named, with the command that makes them, and the othe
     return parser
 
 
+def _plot_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Parsed; `outputs` is the folder of runs however it was named, or None. Raises UserError."""
+    named, words = take_outputs(argv)
+    args = _plot_parser().parse_intermixed_args(words)
+    args.where, runs = _split_where(args.where)
+    args.runs += runs
+    args.outputs = one_folder([args.outputs, named])
+    return args
+
+
 def plot_main(argv: Sequence[str]) -> int:
     """Run `tprnn plot ARGV`. Exit code 0, or 2 where files of runs are damaged. Raises UserError."""
-    args = _plot_parser().parse_args(list(argv))
+    args = _plot_arguments(argv)
     if args.into is not None or any(map(_means_figure, args.runs)):
         return _plot_paper(args, argv)
     from tprnn.report.figures import default_file, plot_curves, read_curves
     from tprnn.report.frame import parse_where, rows_of, select
     from tprnn.store import Store
 
-    store = Store(args.outputs or "outputs")
+    store = Store(existing_folder(args.outputs))
     where = parse_where(args.where)
     folders = {str(f.path.resolve()): f for run in args.runs or ["*"] for f in store.find(run)}
     rows, damaged = rows_of(folders.values())
@@ -205,7 +221,7 @@ def _plot_paper(args: argparse.Namespace, argv: Sequence[str]) -> int:
     name, budget = _chosen(args)
     if args.into is not None:
         return _write_page(args.into, "plot", argv)
-    drawn = draw_paper_figure(name, budget, args.outputs or "outputs", args.output)
+    drawn = draw_paper_figure(name, budget, args.outputs or DEFAULT, args.output)
     print(drawn.told)
     if drawn.missing:
         print(f"tprnn plot: {drawn.missing}", file=sys.stderr)
@@ -216,7 +232,7 @@ def _plot_block(argv: Sequence[str], page: Path) -> tuple[str, list[str]]:
     """A paper's figure drawn, as an image with its caption in a markdown page."""
     from tprnn.report.paper_figures import figure_block
 
-    args = _plot_parser().parse_args(list(argv))
+    args = _plot_arguments(argv)
     if args.into is not None or args.output is None:
         raise UserError("a block of a page needs PAPER/FIGURE and --output FILE, and no --into")
-    return figure_block(*_chosen(args), args.outputs or "outputs", args.output, page)
+    return figure_block(*_chosen(args), args.outputs or DEFAULT, args.output, page)
