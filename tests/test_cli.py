@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -132,6 +133,37 @@ def test_debugging_shows_the_traceback_of_bad_input_too(monkeypatch: pytest.Monk
     monkeypatch.setenv("TPRNN_DEBUG", "1")
     with pytest.raises(UserError):
         run_command(monkeypatch, command, "evaluate")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("argv", [["report", "--paper", "manchev2025/table5"], ["list"], ["depth", "--help"]], ids=str)
+def test_what_a_stream_cannot_show_is_escaped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, argv: list[str], encoding: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = {}
+    for name in (encoding, "utf-8"):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=name)
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert cli.main(argv) == 0
+        stream.flush()
+        shown[name] = stream.buffer.getvalue()
+    assert shown[encoding] == shown["utf-8"].decode().encode(encoding, errors="backslashreplace")
+    assert len(shown["utf-8"]) > 500
+
+
+def test_the_real_command_shows_a_table_on_an_ascii_stream(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tprnn", "report", "--paper", "manchev2020/table1"]
+    env = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, check=False, cwd=tmp_path, env=env)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u03b1" in done.stdout
+    assert done.stdout.isascii()
+
+
+def test_control_characters_are_escaped_in_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "\x1b[31m\udcff\n\x00"]) == 2
+    assert "unknown kind '\\x1b[31m\\udcff \\x00'" in capsys.readouterr().err
 
 
 def test_list_shows_every_member_with_the_first_line_of_its_yaml(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ Nothing heavy (torch, pandas, hydra) is imported before a sub-command needs it.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -53,6 +54,7 @@ Shell completion: eval "$(tprnn -sc install=bash)"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _escape_what_streams_cannot_show()
     if not words or words[0] in ("-h", "--help"):
         print(usage(), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
@@ -98,8 +100,17 @@ def _guarded(program: str, command: Callable[[], int]) -> int:
 
 
 def _fail(program: str, message: str) -> int:
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    """One line, control characters escaped; the exit code of bad input."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    print(f"{program}: error: {line}", file=sys.stderr)
     return 2
+
+
+def _escape_what_streams_cannot_show() -> None:
+    r"""Let output streams show ``\u2265`` where their encoding has no character ≥, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _shell_completion(arguments: Sequence[str]) -> int:
