@@ -12,7 +12,7 @@ import pytest
 
 from tprnn import compose
 from tprnn.errors import UserError
-from tprnn.overrides import as_override, open_keys
+from tprnn.overrides import as_override, for_hydra
 
 BASE = ["task=adding", "trainer=tptt"]
 
@@ -21,13 +21,13 @@ def hydra_config(overrides: Sequence[str]) -> dict[str, Any]:
     """The config of a full Hydra composition, resolved."""
     compose.plugins()
     with hydra.initialize_config_module("tprnn.conf", **compose.version_base()):
-        config = hydra.compose("config", overrides=open_keys(overrides))
+        config = hydra.compose("config", overrides=for_hydra(overrides))
     return compose.plain(config)
 
 
 def fast_config(overrides: Sequence[str]) -> dict[str, Any]:
     """The config of our composition."""
-    return compose.Composer(compose.config_loader()).config(open_keys(overrides))
+    return compose.Composer(compose.config_loader()).config(for_hydra(overrides))
 
 
 HAND_PICKED = [
@@ -91,7 +91,7 @@ def test_random_override_lists_equal_a_full_hydra_composition() -> None:
     composer = compose.Composer(compose.config_loader())  # one composer: no point may change the base of another
     for _ in range(15):
         lines = random_overrides(rng)
-        assert repr(composer.config(open_keys(lines))) == repr(hydra_config(lines)), lines
+        assert repr(composer.config(for_hydra(lines))) == repr(hydra_config(lines)), lines
 
 
 def test_each_set_of_choices_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tprnn.config import MEMBER_KINDS, RunSpec, flatten
 from tprnn.errors import UserError, nearest
-from tprnn.overrides import COMPOSITION_ERRORS, as_override, is_hydra_line, one_line, open_keys
+from tprnn.override_errors import COMPOSITION_ERRORS, one_line, strictly, unreadable
+from tprnn.overrides import as_given, as_override, for_hydra, is_hydra_line
 
 CONFIG_MODULE = "tprnn.conf"
 CONFIG_NAME = "config"
@@ -80,7 +81,7 @@ def _composer(hydra_lines: tuple[str, ...]) -> Composer:
 
 
 def _composer_for(overrides: Sequence[str]) -> tuple[Composer, list[str]]:
-    lines = open_keys(overrides)
+    lines = for_hydra(overrides)
     fixed = tuple(line for line in lines if is_hydra_line(line))
     return _composer(fixed), [line for line in lines if line not in fixed]
 
@@ -89,9 +90,10 @@ def explain(
     error: Exception, overrides: Sequence[str], *, multirun: bool, fixed: Sequence[str] = ()
 ) -> UserError | None:
     """What is wrong with override lines that Hydra refused with `error`; None where nothing is (a bug of ours)."""
-    composer = _composer((*fixed, *filter(is_hydra_line, overrides)))
+    about_hydra = [*filter(is_hydra_line, overrides)]
     lines = [line for line in overrides if not is_hydra_line(line)]
     try:
+        composer = _composer((*fixed, *about_hydra))
         if multirun:
             for point in composer.expand(lines):
                 composer.spec(point)
@@ -99,13 +101,16 @@ def explain(
             composer.one(lines)
     except UserError as found:
         return found
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return UserError(one_line(error))
+    if isinstance(error, (HydraException, OmegaConfBaseException, UserWarning)):
+        return UserError(one_line(error, " ".join(about_hydra)))
     return None
 
 
 class Composer:
-    """Composes the points of one config tree. `fixed` are override lines (of Hydra's own) that every point has."""
+    """Composes the points of one config tree. `fixed` are override lines (of Hydra's own) that every point has.
+
+    Raises UserError for `fixed` lines that cannot be read.
+    """
 
     def __init__(self, loader: ConfigLoader, config_name: str | None = CONFIG_NAME, fixed: Sequence[str] = ()) -> None:
         self.loader, self.config_name, self.fixed = loader, config_name, list(fixed)
@@ -113,6 +118,8 @@ class Composer:
         self._parsed: dict[str, Override] = {}
         self._members: dict[str, list[str]] = {}
         self._bases: dict[tuple[str, ...], DictConfig] = {}
+        for line in self.fixed:
+            self._parse(line)
 
     @classmethod
     def of_sweep(cls, loader: ConfigLoader, config: DictConfig) -> Composer:
@@ -170,10 +177,12 @@ class Composer:
     def _parse(self, line: str) -> Override:
         if line not in self._parsed:
             try:
-                (self._parsed[line],) = self._parser.parse_overrides([line])
+                (override,) = self._parser.parse_overrides([line])
             except COMPOSITION_ERRORS as error:
-                reason = one_line(error) if "=" in line else "expected key=value"
-                raise UserError(f"cannot read '{line}': {reason}") from error
+                raise UserError(unreadable(as_given(line))) from error
+            if not override.key_or_group:
+                raise UserError(unreadable(line))
+            self._parsed[line] = override
         return self._parsed[line]
 
     def _sweep_values(self, override: Override) -> list[str]:
@@ -189,9 +198,12 @@ class Composer:
 
     def _group_members(self, group: str) -> list[str]:
         if group not in self._members:
-            self._members[group] = self.loader.get_group_options(
-                group, config_name=self.config_name, overrides=self.fixed
-            )
+            try:
+                with strictly():
+                    found = self.loader.get_group_options(group, config_name=self.config_name, overrides=self.fixed)
+            except COMPOSITION_ERRORS as error:
+                raise UserError(one_line(error, " ".join(self.fixed))) from error
+            self._members[group] = found
         return self._members[group]
 
     def _is_choice(self, override: Override) -> bool:
@@ -207,12 +219,13 @@ class Composer:
         """The config of a set of choices before any value is put on it."""
         if choices not in self._bases:
             try:
-                config = self.loader.load_configuration(
-                    self.config_name, [*self.fixed, *choices], run_mode=RunMode.MULTIRUN
-                )
+                with strictly():
+                    config = self.loader.load_configuration(
+                        self.config_name, [*self.fixed, *choices], run_mode=RunMode.MULTIRUN
+                    )
             except COMPOSITION_ERRORS as error:
                 self._check_choices([*(line for line in self.fixed if "." not in line), *choices])
-                raise UserError(one_line(error)) from error
+                raise UserError(one_line(error, " ".join([*self.fixed, *choices]))) from error
             OmegaConf.set_struct(config, False)
             config.pop("hydra", None)
             OmegaConf.set_struct(config, True)
@@ -243,7 +256,7 @@ class Composer:
             if key not in names and not override.is_add():
                 alike = {name for name in names if ("." in name) == ("." in key)}
                 raise UserError(f"unknown key '{key}'; {nearest(key, alike)}") from error
-            raise UserError(one_line(error)) from error
+            raise UserError(one_line(error, str(override.input_line))) from error
 
     def _grid_axes(self, choices: tuple[str, ...], given: set[str]) -> list[list[str]]:
         """The override lines of each axis of the chosen grid that the config has and the user did not give."""

@@ -1,4 +1,4 @@
-"""Override lines: reading them, writing them, and saying in one line what is wrong with one."""
+"""Override lines: reading them and writing them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
 from tprnn.config import MEMBER_KINDS
 from tprnn.errors import UserError, nearest
 from tprnn.listing import conf_folder
-
-# What Hydra, OmegaConf and (for odd group values) plain Python raise for override lines that make no config.
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
+from tprnn.override_errors import as_text, quoted
 
 
 def is_hydra_line(line: str) -> bool:
@@ -24,27 +18,29 @@ def is_hydra_line(line: str) -> bool:
     return line.lstrip("+~").startswith(("hydra.", "hydra/"))
 
 
-def one_line(error: BaseException) -> str:
-    """What Hydra or OmegaConf says, without its pointers to web pages and search paths."""
-    parts = []
-    for e in (error, error.__cause__):
-        if isinstance(e, COMPOSITION_ERRORS):
-            text = re.split(r"\n\s*(?:See http|Search path|Config search path|full_key|\^)", str(e))[0]
-            parts.append(" ".join(text.split()))
-    return ": ".join(part for part in parts if part) or type(error).__name__
+def for_hydra(overrides: Iterable[str]) -> list[str]:
+    """Override lines as Hydra takes them: plain text in quotes (`quoted`), and `++` before keys of free mappings.
 
-
-def open_keys(overrides: Iterable[str]) -> list[str]:
-    """Override lines in which free mappings (YAML value `{}`, as trainer.rate_factors) may get new keys.
-
-    Hydra closes every mapping: without the added `++` it would refuse ``trainer.rate_factors={W_hh: 0.01}``.
+    Free mappings have the YAML value `{}`, as trainer.rate_factors. Hydra closes every mapping: without the added `++`
+    it would refuse ``trainer.rate_factors={W_hh: 0.01}``. Raises UserError for bytes that are no text.
     """
     lines = []
     for line in overrides:
-        key = line.partition("=")[0]
-        free = any(key == name or key.startswith(f"{name}.") for name in free_mappings())
-        lines.append(f"++{line}" if free else line)
+        if any(0xD800 <= ord(character) <= 0xDFFF for character in line):  # bytes of the command line that are no UTF-8
+            raise UserError(f"cannot read '{line}': expected text in UTF-8")
+        lines.append(f"++{quoted(line)}" if _is_free(line) else quoted(line))
     return lines
+
+
+def as_given(line: str) -> str:
+    """A line without what `for_hydra` put before it."""
+    bare = line.removeprefix("++")
+    return bare if _is_free(bare) else line
+
+
+def _is_free(line: str) -> bool:
+    key = line.partition("=")[0]
+    return any(key == name or key.startswith(f"{name}.") for name in free_mappings())
 
 
 @functools.cache
@@ -61,7 +57,7 @@ def free_mappings() -> frozenset[str]:
 def as_override(value: Any) -> str:
     """A YAML value as the right side of an override line that Hydra reads as the same value."""
     if isinstance(value, str):
-        return QuotedString(value, Quote.single).with_quotes()
+        return as_text(value)
     if isinstance(value, list):
         return "[" + ",".join(map(as_override, value)) + "]"
     if isinstance(value, Mapping):

@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
@@ -22,7 +23,8 @@ from tprnn import compose
 from tprnn.config import RunSpec
 from tprnn.errors import TooLarge, UserError
 from tprnn.listing import members
-from tprnn.overrides import as_override, is_hydra_line, open_keys
+from tprnn.override_errors import strictly
+from tprnn.overrides import as_override, for_hydra, is_hydra_line
 from tprnn.protocols.jobs import unknown_key
 from tprnn.protocols.sweep import RunFailed, job_value
 
@@ -59,9 +61,9 @@ def train_one(config: DictConfig) -> float | None:
         raise
 
 
-def _refuse_jobs(launcher: DictConfig) -> None:
+def _refuse_jobs(launcher: Any) -> None:
     """Raise UserError where a single run is meant for a cluster: Hydra uses launchers for multiruns only."""
-    executor = launcher.get("executor", "here")
+    executor = launcher.get("executor", "here") if isinstance(launcher, DictConfig) else "here"
     if executor != "here":
         raise UserError(f"hydra.launcher.executor={executor} hands over multiruns: add -m (one point is enough)")
 
@@ -78,7 +80,7 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> int:
         config_path=f"pkg://{compose.CONFIG_MODULE}", config_name=compose.CONFIG_NAME, **compose.version_base()
     )(train_one)
     try:
-        with _command_line([program, *flags, *overrides]), _terminable():
+        with _command_line([program, *flags, *overrides]), _terminable(), strictly():
             decorated()
     except _Past as past:
         if isinstance(past.error, UserError):
@@ -91,10 +93,19 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> int:
     except Exception as error:
         fixed = [] if args.config_dir is None else [search_path(args.config_dir)]
         found = unknown_key(overrides) or compose.explain(error, overrides, multirun=args.multirun, fixed=fixed)
+        about_hydra = " ".join(filter(is_hydra_line, overrides))
+        if found is None and about_hydra and _raised_by_hydra(error):
+            found = UserError(f"{about_hydra}: Hydra cannot be set like that")
         if found is None:
             raise
         raise found from error
     return 0
+
+
+def _raised_by_hydra(error: Exception) -> bool:
+    """Whether no function of ours but `main` was under way."""
+    _, *inner = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return not any(name.startswith(("tprnn.", "hydra_plugins.tprnn_stack.")) for name in inner)
 
 
 def register_plugins() -> None:
@@ -142,7 +153,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[list[str], list[str], argparse.
             rest.pop(0)
         else:
             flags.append(word)
-    return flags, open_keys(args.overrides), args
+    return flags, for_hydra(args.overrides), args
 
 
 def search_path(folder: str) -> str:

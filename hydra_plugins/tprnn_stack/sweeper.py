@@ -5,7 +5,7 @@ Its settings and their defaults are conf/hydra/sweeper/grid.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -25,6 +25,7 @@ class GridSweeper(BasicSweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
+        self._check()
         if isinstance(self.launcher, StackLauncher):  # composes all points before it trains the first
             points = self.launcher.composer.expand([*self._parse_config(), *arguments])
         else:
@@ -38,6 +39,18 @@ class GridSweeper(BasicSweeper):
             returns.append(self.launcher.launch(points[start : start + size], initial_job_idx=start))
         raise_failures([job for batch in returns for job in batch])
         return returns
+
+    def _check(self) -> None:
+        """Raise UserError for settings that cannot be."""
+        from tprnn.errors import UserError
+
+        size: Any = self.max_batch_size
+        if size is not None and (type(size) is not int or size < 1):
+            raise UserError(
+                f"hydra.sweeper.max_batch_size: expected a whole number of at least 1 or null, got {size!r}"
+            )
+        if not isinstance(self.params, Mapping):
+            raise UserError(f"hydra.sweeper.params: expected a mapping such as {{seed: '0,1'}}, got {self.params!r}")
 
 
 def raise_failures(jobs: Sequence[Any]) -> None:
