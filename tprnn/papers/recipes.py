@@ -9,7 +9,7 @@ docs/extending.md describes the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -213,6 +213,15 @@ def _budget(name: str, record: Mapping[str, Any], tasks: Iterable[str]) -> Budge
     )
 
 
+def spread(lines: Iterable[str | Iterable[Any]]) -> Iterator[str]:
+    """Override lines; a list among them, as a YAML alias puts it there, gives its own."""
+    for line in lines:
+        if isinstance(line, list):
+            yield from spread(line)
+        else:
+            yield str(line)
+
+
 def _column(record: Mapping[str, Any], shared: Mapping[str, Any]) -> Column:
     """A column; `shared` holds what the recipe gives to all of its columns."""
     parameters, given = record.get("parameters"), record.get("grid")
@@ -231,7 +240,7 @@ def _column(record: Mapping[str, Any], shared: Mapping[str, Any]) -> Column:
         key=record["key"],
         label=record["label"],
         metric=metric,
-        overrides=(*shared["overrides"], *record["overrides"]),
+        overrides=tuple(spread([*shared["overrides"], *record["overrides"]])),
         answers=record.get("answers"),
         where=record.get("where", {}),
         parameters=parameters if isinstance(parameters, dict) or parameters is None else {"default": parameters},
