@@ -114,6 +114,11 @@ def test_a_circle_is_seen_whatever_closes_it(tmp_path: Path, back: str) -> None:
     assert set(circle(tmp_path)) == {"tprnn.a", "hydra_plugins.b"}
 
 
+def test_no_file_has_more_than_400_lines() -> None:
+    found = [*modules(ROOT.parent).values(), *(ROOT.parent / "tests").glob("*.py")]
+    assert {path.name: lines for path in found if (lines := path.read_text().count("\n")) > 400} == {}
+
+
 def test_core_imports_torch_alone_and_numba_where_it_is_compiled() -> None:
     outside: dict[str, set[str]] = {}
     for path in files("core"):

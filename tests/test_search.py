@@ -1,102 +1,33 @@
-"""Searches for learning rates, with a trainer that knows which rates are good, and one real one."""
+"""Searches for learning rates: what is looked for, what is best, what is refused, and one for real."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import make_spec
-from optuna.storages import InMemoryStorage
+from search_trainer import BPTT, RATES, RUN, Install, far, installer, keep_in_memory, tried
 
 from tprnn.compose import compose
-from tprnn.config import RunSpec
-from tprnn.engine.signals import Interrupted
-from tprnn.errors import DamagedFile, RunLocked, UserError
-from tprnn.protocols import samplers, search
+from tprnn.errors import UserError
+from tprnn.protocols import search
 from tprnn.protocols.many import Outcome
 from tprnn.protocols.samplers import AtRandom, Space, Trial
 from tprnn.store import Store
 
-RUN = ["task=copy_memory", "trainer=tptt_many", "optimizer=adam"]
-BPTT = ["task=copy_memory", "trainer=bptt"]
-RATES = ("alpha_i", "alpha_f", "alpha_g")
-Judge = Callable[[RunSpec], dict[str, Any]]
-
-
-class Trainer:
-    """Stands for `run_all`: finishes runs by a rule, writes their folders, skips finished ones, notes its calls."""
-
-    def __init__(self, judge: Judge) -> None:
-        self.judge = judge
-        self.calls: list[list[RunSpec]] = []
-        self.trained: list[RunSpec] = []
-        self.interrupt_after: int | None = None
-        """Runs."""
-
-    def __call__(self, specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcome]:
-        self.calls.append(list(specs))
-        return [self._train(spec) for spec in specs]
-
-    def _train(self, spec: RunSpec) -> Outcome:
-        folder = Store(spec.execution["outputs"]).folder(spec)
-        if result := folder.finished():
-            return Outcome(spec, result["status"], result, skipped=True)
-        if len(self.trained) == self.interrupt_after:
-            raise Interrupted(2)
-        self.trained.append(spec)
-        result = {"status": "not_solved", "iterations": 100, "best_accuracy": 0.0} | self.judge(spec)
-        folder.open(spec)
-        folder.write_result(result)
-        return Outcome(spec, result["status"], result)
-
-
-def far(spec: RunSpec) -> dict[str, Any]:
-    """A loss with its least at 1e-2 for every rate; no accuracy."""
-    rates = [spec.config["trainer"].get(name) for name in (*RATES, "alpha")]
-    return {"best_validation_loss": sum((math.log10(rate) + 2) ** 2 for rate in rates if rate)}
-
 
 @pytest.fixture
-def train(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trainer]:
-    def install(judge: Judge = far) -> Trainer:
-        trainer = Trainer(judge)
-        monkeypatch.setattr(search, "run_all", trainer)
-        return trainer
-
-    return install
+def train(monkeypatch: pytest.MonkeyPatch) -> Install:
+    keep_in_memory(monkeypatch)
+    return installer(monkeypatch)
 
 
 @pytest.fixture
 def outputs(tmp_path: Path) -> str:
     return f"outputs={tmp_path}/outputs"
-
-
-@pytest.fixture(autouse=True)
-def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Studies in memory, which are as good for most tests and take no time; marked otherwise, in their files."""
-    kept: defaultdict[Path, InMemoryStorage] = defaultdict(InMemoryStorage)
-    if not request.node.get_closest_marker("usefixtures"):
-        monkeypatch.setattr(samplers, "opened", lambda path: nullcontext(kept[path]))
-
-
-@pytest.fixture
-def files() -> None:
-    """For `usefixtures`: studies are files."""
-
-
-Install = Callable[..., Trainer]
-
-
-def tried(trainer: Trainer) -> list[tuple[float, ...]]:
-    """The rates of all runs trained, in their order."""
-    return [tuple(spec.config["trainer"][name] for name in RATES) for spec in trainer.trained]
 
 
 # ---- what is looked for
@@ -230,108 +161,6 @@ def test_failed_trials_make_the_exit_code_one_and_are_never_the_best(
     assert capsys.readouterr().out.splitlines()[-1] == "best: none, every trial failed"
 
 
-# ---- broken off and taken up
-
-
-WORDS = ["search.trials=17", "search.batch=6"]
-
-
-def whole(train: Install, tmp_path: Path) -> list[tuple[float, ...]]:
-    """The trials of a search that nothing breaks off."""
-    trainer = train()
-    search.main([*RUN, f"outputs={tmp_path / 'whole'}", *WORDS])
-    return tried(trainer)
-
-
-@pytest.mark.parametrize("after", [0, 3, 6, 9])
-def test_a_search_broken_off_while_it_trains_goes_on_to_the_same_trials(
-    train: Install, tmp_path: Path, outputs: str, after: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    expected = whole(train, tmp_path)
-    first = train()
-    first.interrupt_after = after
-    with pytest.raises(Interrupted):
-        search.main([*RUN, outputs, *WORDS])
-    second = train()
-    search.main([*RUN, outputs, *WORDS])
-    assert tried(first) + tried(second) == expected  # nothing twice
-
-
-def test_a_search_broken_off_while_it_asks_fills_up_its_batch(
-    train: Install, tmp_path: Path, outputs: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = whole(train, tmp_path)
-    ask = samplers.TPE.ask
-
-    def breaks(self: samplers.TPE) -> Trial:
-        if len(self.study.trials) == 9:
-            raise Interrupted(15)
-        return ask(self)
-
-    first = train()
-    with monkeypatch.context() as patch:
-        patch.setattr(samplers.TPE, "ask", breaks)
-        with pytest.raises(Interrupted):
-            search.main([*RUN, outputs, *WORDS])
-    assert len(first.trained) == 6
-    second = train()
-    search.main([*RUN, outputs, *WORDS])
-    assert tried(first) + tried(second) == expected
-
-
-def test_a_search_that_is_done_trains_nothing_and_a_longer_one_goes_on(
-    train: Install, tmp_path: Path, outputs: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    expected = whole(train, tmp_path)
-    first = train()
-    search.main([*RUN, outputs, "search.trials=12", "search.batch=6"])
-    told = capsys.readouterr().out.splitlines()[-1]
-    again = train()
-    search.main([*RUN, outputs, "search.trials=12", "search.batch=6"])
-    assert not again.trained
-    assert capsys.readouterr().out.splitlines()[-1] == told
-    longer = train()
-    search.main([*RUN, outputs, *WORDS])
-    assert tried(first) + tried(longer) == expected
-
-
-@pytest.mark.usefixtures("files")
-def test_a_trial_that_was_asked_for_by_half_has_failed(tmp_path: Path) -> None:
-    space = Space(["trainer.alpha_f", "trainer.alpha_i"], 1e-5, 1.0)
-    with samplers.tpe(tmp_path / "a.db", space, 0) as sampler:
-        kept = sampler.ask()
-        half = sampler.study.ask({"trainer.alpha_f": sampler.space["trainer.alpha_f"]})
-    with samplers.tpe(tmp_path / "a.db", space, 0) as sampler:
-        assert sampler.before() == [kept]
-        assert sampler.waiting(kept)
-        assert sampler.study.trials[half.number].state.name == "FAIL"
-
-
-def test_an_interrupted_search_shows_how_far_it_came(
-    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    train().interrupt_after = 13
-    with pytest.raises(Interrupted):
-        search.main([*RUN, outputs, "search.trials=20"])
-    assert "10 of 20 trials" in capsys.readouterr().out
-
-
-def test_a_study_is_named_by_what_is_held_and_by_its_space() -> None:
-    spec = make_spec(trainer="tptt_many", task="copy_memory")
-    space = Space(spec.rates, 1e-5, 1.0)
-    name = search.study_name(spec, space)
-    assert name.startswith("copy_memory-T10-tptt_many-s0-")
-    assert search.study_name(spec.replace({"trainer.alpha_f": 0.5, "workers": 3}), space) == name
-    others = [
-        search.study_name(spec.replace({"seed": 1}), space),
-        search.study_name(spec.replace({"trainer.shrink": 0.9}), space),
-        search.study_name(spec, replace(space, high=0.5)),
-        search.study_name(spec, replace(space, keys=space.keys[:2])),
-        search.study_name(spec.replace({"trainer.alpha_g": 0.5}), replace(space, keys=space.keys[:2])),
-    ]
-    assert len({name[-10:], *(other[-10:] for other in others)}) == 6
-
-
 # ---- what is refused
 
 
@@ -370,27 +199,8 @@ def test_without_optuna_a_search_is_random_or_refused(
     with pytest.raises(UserError, match=r"needs optuna: pip install 'tprnn\[search\]', or give search.sampler=random"):
         search.main([*BPTT, outputs])
     assert not trainer.calls
-    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    monkeypatch.setitem(sys.modules, "optuna", None)
     assert search.main([*BPTT, outputs, "search.sampler=random", "search.trials=3"]) == 0
-
-
-@pytest.mark.usefixtures("files")
-def test_a_damaged_study_is_named_and_left_untouched(train: Install, outputs: str) -> None:
-    train()
-    search.main([*BPTT, outputs, "search.trials=2"])
-    (path,) = Path(outputs.removeprefix("outputs=")).glob("searches/*.db")
-    path.write_bytes(b"no study of anybody's" * 100)
-    with pytest.raises(DamagedFile, match=rf"{path.name}: cannot be used as a study"):
-        search.main([*BPTT, outputs, "search.trials=2"])
-    assert path.read_bytes() == b"no study of anybody's" * 100
-
-
-def test_two_processes_do_not_work_on_one_study(train: Install, outputs: str) -> None:
-    train()
-    spec = compose([*BPTT, outputs])
-    name = search.study_name(spec, Space(spec.rates, 1e-5, 1.0))
-    with Store(spec.execution["outputs"]).study(name), pytest.raises(RunLocked, match="another process works on it"):
-        search.main([*BPTT, outputs])
 
 
 def test_a_run_that_another_process_holds_ends_the_search(outputs: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,7 +212,6 @@ def test_a_run_that_another_process_holds_ends_the_search(outputs: str, monkeypa
 # ---- for real
 
 
-@pytest.mark.usefixtures("files")
 def test_a_real_search_finds_rates_that_learn(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
     small = ["model.H=20", "train.max_iterations=300", "train.validation_size=200", "train.full_check_every=1"]
     words = ["task=temporal_order", "trainer=bptt", "optimizer=adam", outputs, "quiet=true", "workers=1", *small]
