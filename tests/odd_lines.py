@@ -199,119 +199,86 @@ MEMBERS = {
     "hydra.mode": ("RUN", "MULTIRUN"),
 }
 FLAGS = ("--help", "--quiet", "--force", "--dry-run", "--cfg=job", "--x", "-x", "--😀", "--", "-", "---", "-m", "--x=ä")
-OWN = {  # flags and words beside overrides; `out` is the folder of runs
+# Words and flags of each command beside overrides: good ones, and odd ones. `out` is the folder of runs.
+OWN = {
     "train": (
-        *(
-            "-m",
+        (
             "-m",
             "-m",
             "-m",
             "--multirun",
-            "--run",
             "--cfg job",
-            "--cfg=😀",
-            "--cfg",
-            "-p task",
-            "-p 😀",
-            "--resolve",
+            "--cfg=job --resolve",
+            "-c job -p task",
             "--info",
-        ),
-        *(
-            "--info=searchpath",
-            "--info 😀",
             "--hydra-help",
-            "--version",
-            "--config-dir no",
-            "--config-dir .",
-            "--config-path no",
         ),
-        *("--config-name no", "--experimental-rerun x", "--shell-completion", "-sc install=bash", "--package=ä"),
+        (
+            *("--run", "--cfg=😀", "--cfg", "-p 😀", "--resolve", "--info=searchpath", "--info 😀", "--version"),
+            *("--config-dir no", "--config-dir .", "--config-path no", "--config-name no", "--experimental-rerun x"),
+            *("--shell-completion", "-sc install=bash", "--package=ä"),
+        ),
     ),
     "depth": (
-        "depth.start=10",
-        "depth.max=20",
-        "depth.step=0",
-        "depth.rung=all",
-        "depth.rung=ä",
-        "depth.x=1",
-        "depth.=1",
+        ("depth.start=10", "depth.max=20", "depth.rung=all", "depth.step=5", "--dry-run"),
+        ("depth.step=0", "depth.rung=ä", "depth.x=1", "depth.=1", "task.T=10", "depth.max='"),
     ),
     "search": (
-        "search.trials=2",
-        "search.batch=😀",
-        "search.sampler=random",
-        "search.sampler=ä",
-        "search.low='",
-        "search.x=1",
+        ("search.trials=2", "search.batch=1", "search.sampler=random", "search.high=0.1", "search.seeds=1"),
+        ("search.batch=😀", "search.sampler=ä", "search.low='", "search.x=1", "search.high=nan"),
     ),
     "evaluate": (
-        "--sequences 5",
-        "--sequences=0",
-        "--sequences ä",
-        "task.T=10,12",
-        "task.T=[",
-        "task.T={",
-        "task.reading=ä",
-        "task..=1",
+        ("--sequences 5", "--sequences=7", "task.T=10,12", "task.T=20", "task.reading=paper"),
+        ("--sequences=0", "--sequences ä", "task.T=[", "task.T={", "task.T=x", "task.T=", "task.reading=ä", "task..=1"),
     ),
     "reproduce": (
-        *(
-            "manchev2020/table1",
-            "manchev2020/tabel1",
-            "manchev2025/fig2",
-            "😀",
-            "budget=smoke",
-            "budget=ä",
-            "rows=adding",
-            "rows='",
-        ),
-        *(
+        (
             "columns=TPTT",
-            "columns=[",
             "seeds=1",
             "seeds=[0,1]",
-            "seeds=ä",
             "T_max=10",
-            "T_max=ä",
             "max_iterations=1",
             "--dry-run",
+            "workers=1",
+            "quiet=true",
+        ),
+        (
+            *("manchev2020/tabel1", "manchev2025/fig2", "😀", "budget=ä", "rows='", "columns=[", "seeds=ä", "seeds=-1"),
+            *("T_max=ä", "workers=ä", "data=ü,ö", "device=😀", "threads='", "task=adding"),
         ),
     ),
     "report": (
-        *(
-            "--where seed=0",
-            "--where T=10 trainer=bptt",
-            "--where ä",
-            "--where seed='",
-            "--where 😀=1",
-            "--where =1",
-            "--where",
-        ),
-        *(
-            "--paper manchev2020/table1",
-            "--paper 😀",
-            "--paper",
-            "--format csv",
-            "--format=ä",
-            "--into out/page.md",
-            "out",
-            "no/such",
+        *[
+            (
+                "--where seed=0",
+                "--where T=10 trainer=bptt",
+                "--paper manchev2020/table1",
+                "--format csv",
+                "--into out/a.md",
+            )
+        ],
+        (
+            *(
+                "--where ä",
+                "--where seed='",
+                "--where 😀=1",
+                "--where =1",
+                "--where",
+                "--paper 😀",
+                "--paper",
+                "--format=ä",
+            ),
+            *("out", "no/such", "--where T=10 no/such", "seed=1"),
         ),
     ),
     "plot": (
-        *(
-            "--where seed=0",
-            "--where ä",
-            "--where [=1",
-            "--output out/a.svg",
-            "--output out/a.ä",
-            "--into out/page.md",
-            "out",
-            "adding-*",
+        ("--where seed=0", "--output out/a.svg", "adding-*", "--where T=10 adding-*", "--output out/a.pdf"),
+        (
+            *("--where ä", "--where [=1", "--output out/a.ä", "--into out/a.md", "out", "manchev2025/fig2", "[", "😀"),
+            *("manchev2025/fig😀", "budget=smoke", "budget=ä", "--outputs no"),
         ),
-        *("manchev2025/fig2", "manchev2025/fig😀", "budget=smoke", "budget=ä", "[", "😀", "--outputs no"),
     ),
-    "list": ("tasks", "grids", "budgets", "papers", "task", "😀", "'", "--all", "seed=1"),
+    "list": (("tasks", "grids", "budgets", "papers"), ("task", "😀", "'", "--all", "seed=1", "outputs=out")),
 }
 
 
@@ -323,21 +290,21 @@ def odd_line(command: str, seed: int) -> list[str]:
         words = [f"task={rng.choice(('adding', 'temporal_order'))}", f"trainer={rng.choice(('tptt', 'bptt'))}"]
         words = [word for word in words if rng.random() < 0.95]
         words += [_override(rng) for _ in range(rng.randint(0, 3))]
-    elif command == "reproduce" and rng.random() < 0.5:
-        words = ["manchev2020/table1", "budget=smoke", "rows=adding", *(["workers=ä"] if rng.random() < 0.2 else [])]
+    elif command == "reproduce" and rng.random() < 0.9:
+        words = ["manchev2020/table1", "budget=smoke", "rows=adding"]
     elif command == "evaluate":
-        words = [rng.choice(("RUN", "RUN", "RUN", "no/such", "😀", "[", ""))]
+        words = [rng.choice((*["RUN"] * 8, "no/such", "😀", "[", ""))]
     for _ in range(rng.choice((0, 1, 1, 2, 3))):
-        words += rng.choice(OWN[command]).split(" ")
-    if rng.random() < 0.25:
-        words.append(rng.choice(FLAGS))
+        words += rng.choice(OWN[command][rng.random() < 0.3]).split(" ")
     if rng.random() < 0.15:
+        words.append(rng.choice(FLAGS))
+    if rng.random() < 0.1:
         words.insert(rng.randint(0, len(words)), rng.choice(ODD))
     return [command, *words]
 
 
 def _override(rng: random.Random) -> str:
-    key = rng.choice(KEYS) if rng.random() < 0.85 else rng.choice(ODD_KEYS)
+    key = rng.choice(KEYS) if rng.random() < 0.9 else rng.choice(ODD_KEYS)
     value = rng.choice(MEMBERS[key]) if key in MEMBERS and rng.random() < 0.7 else rng.choice((*PLAIN, *ODD))
     sign = rng.choice(("", "", "", "", "", "", "", "+", "++", "~", "~~"))
     return f"{sign}{key}" if sign.startswith("~") and rng.random() < 0.5 else f"{sign}{key}={value}"

@@ -99,7 +99,7 @@ def test_a_plot_takes_runs_after_its_conditions(place: Path, capsys: pytest.Capt
         (["report", "a", "--where", "T=10", "b"], "outputs: expected one folder of runs, got 'a' and 'b'"),
         (["list", "--no"], "unrecognized arguments: --no; see tprnn list --help"),
         (["evaluate"], "the following arguments are required: run"),
-        (["evaluate", "x", "--sequences=x"], "argument --sequences: invalid int value: 'x'"),
+        (["evaluate", "x", "--sequences=x"], "--sequences: expected a whole number of at least 1, got 'x'"),
     ],
     ids=str,
 )

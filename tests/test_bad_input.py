@@ -73,6 +73,8 @@ BAD = [
     (f"{TPTT} --experimental-rerun x.pickle", ["--experimental-rerun is not supported"]),
     (f"{TPTT} -m --cfg job", ["--multirun and --cfg exclude each other"]),
     (f"{TPTT} outputs=taken", ["taken"]),
+    (f"{TPTT} outputs=", ["outputs: expected a folder, got ''"]),
+    (f"{TPTT} threads={10**30}", ["threads: expected at most 1024"]),
 ]
 BAD_ONLY_ALONE = [
     (f"{TPTT} grid=manchev2020", ["grid=manchev2020", "add -m"]),

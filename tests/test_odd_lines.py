@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import logging
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -28,8 +30,8 @@ TINY = [
     "train.batch_size=2",
     "workers=1",
 ]
-FAST, SLOW = range(8), range(8, 88)
-"""Seeds of lines: the first are tried by `make test`, the others by `make test-slow`."""
+FAST, SLOW, REAL = range(8), range(8, 88), range(88, 96)
+"""Seeds of lines: the first are tried by `make test`, the others by `make test-slow`, the last in training."""
 
 
 @cache
@@ -55,7 +57,9 @@ def check_error(line: Sequence[str], err: str) -> None:
     assert err[:-1].isprintable()
     ours = set(re.findall(r"\w+", err)) - set(re.findall(r"\w+", " ".join(line)))
     assert not ours & class_names(), err
-    assert not re.search(r"<class|object has no|positional argument|\w+\(\) takes|expecting \{", err), err
+    assert not re.search(
+        r"<class|object has no|positional argument|\w+\(\) takes|expecting \{|invalid (?:int|float) value", err
+    ), err
 
 
 def no_training(specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcome]:
@@ -105,7 +109,7 @@ LINES = [
 def test_an_odd_line_ends_well(
     place: Path, trained: Path, capsys: pytest.CaptureFixture[str], command: str, seed: int
 ) -> None:
-    (place / "out").mkdir()
+    shutil.copytree(trained.parent.parent, place / "out")
     line = [str(trained) if word == "RUN" else word for word in odd_line(command, seed)]
     line += ["outputs=out"] * (command != "list")
     print(f"seed {seed}: {line!r}")  # shown where this fails
@@ -121,3 +125,22 @@ def test_an_odd_line_ends_well(
         assert out == "" or any(word.startswith("--info") for word in line)  # Hydra tells before it tries
         check_error(line, err)
     assert [path.name for path in place.iterdir()] == ["out"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["train", "depth", "search"])
+@pytest.mark.parametrize("seed", REAL)
+def test_an_odd_line_that_trains_ends_well(tmp_path: Path, command: str, seed: int) -> None:
+    """As above, in a process of its own and with tiny runs that are really trained."""
+    own = {"depth": ["depth.start=10", "depth.max=10"], "search": ["search.trials=1"]}.get(command, [])
+    line = [*odd_line(command, seed), *TINY[command == "depth" :], *own, "threads=1", "outputs=out"]
+    program = [sys.executable, "-m", "tprnn", *line]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    print(f"seed {seed}: {line!r} -> {done.returncode}, {done.stderr}")
+    assert done.returncode in (0, 1, 2)
+    assert "Traceback" not in done.stderr
+    if done.returncode == 1:
+        assert list(tmp_path.glob("out/runs/*/failure.txt"))
+    if done.returncode == 2:
+        check_error(line, done.stderr)
+    assert {path.name for path in tmp_path.iterdir()} <= {"out"}

@@ -92,7 +92,7 @@ class ExecutionSettings:
     outputs: str = setting()
     data: str | None = setting()
     device: str = setting()
-    threads: int = setting(low=1)
+    threads: int = setting(low=1, high=1024)
     workers: int | None = setting(low=1)
     stack_size: int = setting(low=1)
     checkpoint_seconds: float = setting(low=0.0)
@@ -246,6 +246,8 @@ class RunSpec:
         fields = dataclasses.fields(ExecutionSettings)
         execution = {entry.name: config.get(entry.name, entry.metadata["before"]) for entry in fields}
         spec = cls(checked, check_settings("", execution, ExecutionSettings))
+        if not spec.execution["outputs"]:
+            raise UserError("outputs: expected a folder, got ''")
         member_class("trainer", spec.config["trainer"]["rule"]).check(spec.config)
         member_class("task", spec.config["task"]["rule"]).check(spec.config["task"])
         return spec

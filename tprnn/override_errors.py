@@ -52,6 +52,7 @@ _OURS = (
     (r"Key '(.*?)' (?:is not in struct|not in '\w+')", r"no key '\1'"),
     (r"\.? To append to your config use .*?(?=: |$)", ""),
     (r"Invalid type assigned.*", "that does not fit there"),
+    (r"\w+\(\) (?:missing \d|takes ).*", "an interpolation has too few arguments or too many"),
     (r"Running Hydra app with --multirun.*", "-m and hydra.mode=RUN exclude each other"),
 )
 

@@ -66,11 +66,16 @@ def as_override(value: Any) -> str:
 
 
 def own_keys(words: Iterable[str], prefix: str, names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """A command's own settings `prefix.NAME=TEXT` by name, and the other words. Raises UserError for unknown names."""
+    """The own settings `prefix.NAME=TEXT` of the command `prefix` by name, and the override lines beside them.
+
+    Raises UserError for unknown names and for options.
+    """
     own: dict[str, str] = {}
     others = []
     for word in words:
         key, _, text = word.partition("=")
+        if word.startswith("-"):
+            raise UserError(f"unknown option '{word}'; see tprnn {prefix} --help")
         if not key.startswith(f"{prefix}."):
             others.append(word)
             continue

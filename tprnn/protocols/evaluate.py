@@ -95,16 +95,16 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser("tprnn evaluate", "Test a trained network, on other lengths or readings too.")
     parser.add_argument("run", help="run folder, or its name or signature in outputs=DIR (default: outputs)")
     parser.add_argument("changes", nargs="*", help="task settings, e.g. task.T=100,200 task.reading=paper")
-    parser.add_argument("--sequences", type=int, default=10_000, help="test sequences (default 10000)")
+    parser.add_argument("--sequences", metavar="N", default="10000", help="test sequences (default 10000)")
     named, words = take_outputs(argv)
     args = parser.parse_intermixed_args(words)
-    if args.sequences < 1:
-        raise UserError(f"--sequences: expected at least 1, got {args.sequences}")
+    if not args.sequences.isascii() or not args.sequences.isdigit() or int(args.sequences) < 1:
+        raise UserError(f"--sequences: expected a whole number of at least 1, got '{args.sequences}'")
     network = load(args.run, existing_folder(named))
     axes = [_axis(change) for change in args.changes]
     others = [network.on(dict(point)) for point in itertools.product(*axes)]
     prepare_process(network.spec.execution["threads"])
-    print(_table(others, [axis[0][0] for axis in axes], args.sequences))
+    print(_table(others, [axis[0][0] for axis in axes], int(args.sequences)))
     return 0
 
 
