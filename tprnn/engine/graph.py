@@ -3,11 +3,12 @@
 At T = 100 an iteration of TPTT is about two thousand small kernels; to launch them one by one from Python takes longer
 than to compute them. A graph is recorded once and launched as a whole. What is recorded may not ask the device for a
 value (tests/test_device.py holds every rule to that), and its tensors stay where they are: state in place, batches by
-copy.
+copy. A rule that calls a library which cannot be recorded (cuSOLVER's factorisations) goes on call by call.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -18,30 +19,56 @@ _WARM_UP = 3  # iterations outside a graph first, in which libraries make their 
 
 
 class Captured:
-    """Calls `iterate` on a batch: as it is for the first iterations, as a recorded graph from then on."""
+    """Iterations of one slab: as they are at first, as a recorded graph from then on.
 
-    def __init__(self, iterate: Callable[[Batch], None]) -> None:
-        self.iterate = iterate
+    What iterates is handed over at each call and not kept: it belongs to the slab that keeps this, and a circle, with
+    all its memory on the device, would wait for a garbage collector that does not know how full the device is.
+    """
+
+    def __init__(self, device: str | torch.device) -> None:
+        self.device = torch.device(device)
         self.warm_up = _WARM_UP
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.refused = False
+        """Whether a recording was tried in vain."""
 
-    def __call__(self, batch: Batch) -> None:
-        if self.warm_up:
+    def __call__(self, iterate: Callable[[Batch], None], batch: Batch) -> None:
+        if self.refused:
+            iterate(batch)
+        elif self.warm_up:
             self.warm_up -= 1
-            self._aside(batch)
-            return
-        if self.graph is None:
-            self.batch = batch.clone()
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):  # records, computes nothing
-                self.iterate(self.batch)
-        self.batch.copy_(batch)
-        self.graph.replay()
+            self._aside(iterate, batch)
+        elif self.graph is not None:
+            self.batch.copy_(batch)
+            self.graph.replay()
+        else:
+            self._record(iterate, batch)
+            self(iterate, batch)  # a recording computes nothing
 
-    def _aside(self, batch: Batch) -> None:
-        """On a side stream, as the recording will be."""
-        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
-            self.iterate(batch)
-        here.wait_stream(aside)
+    def _aside(self, iterate: Callable[[Batch], None], batch: Batch) -> None:
+        """On the stream of the recording, so that the workspaces it finds are those made here."""
+        if self.warm_up == _WARM_UP - 1:
+            self.stream = torch.cuda.Stream(self.device)
+        here = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(here)
+        with torch.cuda.stream(self.stream):
+            iterate(batch)
+        here.wait_stream(self.stream)
+
+    def _record(self, iterate: Callable[[Batch], None], batch: Batch) -> None:
+        """Sets `graph`, or `refused` with a warning. Raises torch.OutOfMemoryError."""
+        here = torch.cuda.current_stream(self.device)
+        graph, self.batch = torch.cuda.CUDAGraph(), batch.clone()
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                iterate(self.batch)
+            self.graph = graph
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or isinstance(error.__context__, torch.OutOfMemoryError):
+                raise
+            self.refused = True
+            first = error.__context__ or error  # the end of a broken recording raises once more
+            reason = str(first).splitlines()[0]
+            warnings.warn(f"an iteration could not be recorded and runs call by call: {reason}", stacklevel=2)
+        finally:
+            torch.cuda.set_stream(here)  # the end of a broken recording leaves the other one current

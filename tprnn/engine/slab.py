@@ -80,7 +80,7 @@ class Slab:
         self._streams = {name: Stream(self.seeds, name, device) for name in ("train", "validation", "test")}
         self._drawn: deque[Batch] = deque()
         on_gpu = torch.device(device).type == "cuda"
-        self._step = Captured(self._iterate) if on_gpu else self._iterate_apart
+        self._graph = Captured(device) if on_gpu else None
         self._at_once = _DRAWN_AT_ONCE_GPU if on_gpu else _DRAWN_AT_ONCE
 
     def select(self, keep: Sequence[int]) -> Slab:
@@ -109,11 +109,11 @@ class Slab:
             words = len(self.specs) * self.train.batch_size * self.task.words
             count = max(1, min(self.train.check_every, self._at_once // words))
             self._drawn.extend(self.batches(self.positions, count))
-        self._step(self._drawn.popleft())
-
-    def _iterate_apart(self, batch: Batch) -> None:
-        # as a batch that was drawn alone would lie: bits of products may follow from that (docs/architecture.md)
-        self._iterate(batch if batch.tokens else batch.clone())
+        batch = self._drawn.popleft()
+        if self._graph is not None:
+            self._graph(self._iterate, batch)
+        else:  # features as a batch that was drawn alone has them: bits of products may follow from where they lie
+            self._iterate(batch if batch.tokens else batch.clone())
 
     def _iterate(self, batch: Batch) -> None:
         self.loss_sum += self.trainer.step(self.state, batch, self.positions)
@@ -183,14 +183,17 @@ class Slab:
         return torch.stack([w.flatten(1).isfinite().all(1) for w in self.state.params.values()]).all(0)
 
     def radii(self, limit: float | None) -> dict[str, Tensor]:
-        """Spectral radii [R] of the watched matrices; with `limit`, nan where a norm shows that it is not exceeded."""
+        """Spectral radii [R] of the watched matrices; with `limit`, nan where a norm shows that it is not exceeded.
+
+        An eigenvalue costs as much as a dozen iterations on a GPU, so a run is asked for its own only.
+        """
         found = {}
         for name in self.watched:
             W = self.state.params[name]
-            if limit is not None and bool((norm(W) <= limit).all()):  # |eigenvalue| <= Frobenius norm
-                found[name] = torch.full_like(W[:, 0, 0], float("nan"))
-            else:
-                found[name] = spectral_radius(W)
+            found[name] = torch.full_like(W[:, 0, 0], float("nan"))
+            # |eigenvalue| <= Frobenius norm; a norm that is nan excludes nothing
+            asked = slice(None) if limit is None else ~(norm(W) <= limit)
+            found[name][asked] = spectral_radius(W[asked])
         return found
 
 
