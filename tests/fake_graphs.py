@@ -1,4 +1,4 @@
-"""CUDA graphs without a GPU: what is called while a graph is recorded is called again, on the same tensors, at a replay.
+"""CUDA graphs without a GPU: what is called while one is recorded is called again, on the same tensors, at a replay.
 
 As on a GPU, a recording computes nothing: tensors that were there before keep their values, those it makes hold rubbish
 until a replay fills them, and Python code runs only while recording.

@@ -131,30 +131,3 @@ def test_the_gradient_of_a_look_up_is_the_same_by_products() -> None:
     one_hot = torch.nn.functional.one_hot(tokens, 6).double()
     expected = torch.einsum("rtbi,rtbh->rih", one_hot, d)
     assert torch.allclose(lookup_gradient(tokens, d, 6), expected, rtol=1e-12)
-
-
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: none is there")
-
-
-@needs_gpu
-@pytest.mark.parametrize("trainer", MEMBERS["trainer"])
-def test_recorded_iterations_are_those_of_the_cpu(trainer: str) -> None:
-    """Same data, same start; float64 sums differ in their order only."""
-    specs = [make_spec({"seed": seed, "dtype": "float64", "task.T": 20}, trainer=trainer) for seed in range(3)]
-    there, here = Slab(specs, "cuda"), Slab(specs)
-    for _ in range(20):
-        there.advance()
-        here.advance()
-    for name, value in here.state.flat().items():
-        assert torch.allclose(there.state.flat()[name].cpu(), value, rtol=1e-6, atol=1e-9), name
-
-
-@needs_gpu
-def test_a_gpu_gives_the_same_bits_twice() -> None:
-    specs = [make_spec({"seed": seed, "task.T": 20}, trainer="tptt") for seed in range(3)]
-    slabs = Slab(specs, "cuda"), Slab(specs, "cuda")
-    for slab in slabs:
-        for _ in range(20):
-            slab.advance()
-    for name, value in slabs[0].state.flat().items():
-        assert torch.equal(slabs[1].state.flat()[name], value), name
