@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # One thread per process is fastest for networks of this size.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup reproduce test test-slow test-cluster lint format bench results clean
+.PHONY: help setup reproduce test test-slow test-cluster lint format bench gpu gpu-wheels results clean
 
 help:
 	@echo "make reproduce     set up, rebuild a part of Table 1 of manchev2020 and print it (BUDGET=smoke|laptop|paper)"
@@ -23,6 +23,9 @@ help:
 	@echo "make lint          ruff and mypy"
 	@echo "make format        let ruff format the code"
 	@echo "make bench         time an iteration of each trainer: outputs/bench/iteration.json (PAGE=docs/performance.md)"
+	@echo "make gpu           on a machine with a GPU: its tests and times in 8 minutes, what is missing at the next call;"
+	@echo "                   outputs/bench/gpu.json, docs/performance.md (DEVICE=cpu: a rehearsal, FORCE=1: anew, PYTHON=)"
+	@echo "make gpu-wheels    packages for such a machine without a registry: wheels/ (WHEELS=\"NAME ...\")"
 	@echo "make results       make the tables and figures of docs/results anew from outputs/"
 	@echo "make setup         only make .venv and install"
 	@echo "make clean         remove .venv and caches; outputs/ stays"
@@ -72,6 +75,16 @@ format: setup
 
 bench: setup
 	@$(BIN)/python -m tprnn.bench $(if $(PAGE),--into $(PAGE))
+
+# Not after setup: it takes the PyTorch that is there, and no package registry.
+DEVICE ?= cuda
+GPU_PAGE ?= $(if $(filter cuda%,$(DEVICE)),docs/performance.md)
+gpu:
+	@python3 tprnn/bench/gpu_start.py --device $(DEVICE) $(if $(filter file,$(origin PYTHON)),,--python $(PYTHON)) \
+		$(if $(GPU_PAGE),--into $(GPU_PAGE)) $(if $(JSON),--out $(JSON)) $(if $(PARTS),--parts $(PARTS)) $(if $(FORCE),--force)
+
+gpu-wheels:
+	@$(PYTHON) tprnn/bench/gpu_start.py --fetch $(WHEELS)
 
 results: setup
 	@for page in docs/results/*.md; do $(BIN)/tprnn report --into $$page || exit; done

@@ -102,9 +102,9 @@ def test_weights_begin_as_on_the_cpu(init: str) -> None:
         assert torch.allclose(there[name].cpu(), value, rtol=1e-8, atol=1e-10), name
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("task", MEMBERS["task"])
 @pytest.mark.parametrize("trainer", MEMBERS["trainer"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])  # in this order: the second compiles on the CPU first
 def test_an_iteration_is_that_of_the_cpu(trainer: str, task: str, dtype: str) -> None:
     """From the same start; sums differ in their order only."""
     specs = specs_of(changes={"dtype": dtype}, trainer=trainer, task=task)
