@@ -121,7 +121,7 @@ def test_what_cannot_be_recorded_runs_call_by_call_and_says_so_once(monkeypatch:
 def test_a_recording_that_finds_no_memory_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "graph", broken(torch.OutOfMemoryError("of 80 GiB")))
     slab = slab_of(recorded=True, trainer="tptt")
-    with pytest.raises(RuntimeError):
+    with pytest.raises(torch.OutOfMemoryError, match="of 80 GiB"):
         advanced(slab)
     assert slab._graph is not None
     assert not slab._graph.refused
@@ -146,6 +146,22 @@ def test_a_slab_that_is_let_go_is_gone_at_once(request: pytest.FixtureRequest, t
         del slab
         assert [thing() for thing in gone] == [None] * 4
         assert len(smaller.specs) == 1
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("fake_graphs")
+@pytest.mark.filterwarnings("ignore:an iteration could not be recorded")
+def test_a_slab_that_could_not_be_recorded_is_gone_at_once_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "graph", broken(RuntimeError("not permitted")))
+    slab = slab_of(recorded=True, trainer="tptt")
+    gc.collect()
+    gc.disable()
+    try:
+        advanced(slab, WARM_UP + 1)
+        gone = weakref.ref(slab)
+        del slab
+        assert gone() is None
     finally:
         gc.enable()
 

@@ -30,7 +30,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -61,16 +61,17 @@ class Part:
 
 def parts_of(sizes: Sizes) -> list[Part]:
     """In the order of their worth."""
-    return [
+    parts = [
         Part("machine", 40.0, gpu_parts.machine),
         Part("tests", 100.0, gpu_parts.tests),
         Part("times", 110.0, functools.partial(gpu_parts.times, trainers=sizes.first)),
         Part("bits", 40.0, gpu_parts.bits),
-        Part("grid", sizes.grid_seconds + 40.0, gpu_grid.grid),
+        Part("grid", sizes.grid_seconds + 60.0, gpu_grid.grid),
         Part("core", 60.0, gpu_parts.core),
         Part("processes", 80.0, gpu_grid.processes),
         Part("more times", 110.0, functools.partial(gpu_parts.times, trainers=sizes.then)),
     ]
+    return [replace(part, seconds=sizes.patience * part.seconds) for part in parts]
 
 
 class Record:
@@ -220,7 +221,7 @@ def told(row: Row) -> str:
 
 
 def _make_group(pid: int | None) -> None:
-    """By parent and child alike, for either may be the first to need it."""
+    """The child does so too, for either may be the first to need it."""
     assert pid is not None
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.setpgid(pid, pid)
@@ -234,7 +235,7 @@ def _tell_group(pid: int | None, signum: int) -> None:
 
 def _child(part: Part, device: str, sizes: Sizes, folder: Path, rows: dict[str, Row], sending: Connection) -> None:
     """A part's process: the leader of a group, which ends with its parent."""
-    _make_group(os.getpid())
+    os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()

@@ -21,7 +21,7 @@ from tprnn.protocols.many import run_all
 from tprnn.store import METRICS, RESULT
 
 _POLL = 0.2
-_START_SECONDS = 60.0  # to begin: processes, compilation, initial weights
+_START_SECONDS = 90.0  # to begin: processes, compilation, initial weights
 
 
 def grid_specs(setting: Setting, device: str, folder: Path, workers: int) -> list[RunSpec]:

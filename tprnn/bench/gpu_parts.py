@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import multiprocessing
 import os
 import platform
@@ -181,7 +182,7 @@ def tests(setting: Setting) -> None:
     import pytest
 
     file = ROOT / "tests" / "test_gpu.py"
-    os.environ["TPRNN_TEST_DEVICE"] = setting.device
+    os.environ |= {"TPRNN_TEST_DEVICE": setting.device, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     os.chdir(ROOT)
     words = ["-m", "gpu", "-k", setting.sizes.tests, "-p", "no:cacheprovider", str(file)]
     code = pytest.main(words, plugins=[_Recorder(setting)])
@@ -203,13 +204,17 @@ class _Calls(TorchDispatchMode):
 
 
 def times(setting: Setting, trainers: Sequence[str]) -> None:
-    """ms per run-iteration of every rule, T and R, beside the floor."""
-    for trainer in trainers:
-        for T in setting.sizes.lengths:
-            for R in setting.sizes.stacks:
-                key = f"{trainer}, T = {T}, R = {R}"
-                if key not in setting.rows:
-                    setting.tell(key, {"trainer": trainer, "T": T, "R": R} | _cell(setting, trainer, T, R))
+    """ms per run-iteration of every rule, T and R, beside the floor. Raises RuntimeError after all where some broke."""
+    broken = []
+    for trainer, T, R in itertools.product(trainers, setting.sizes.lengths, setting.sizes.stacks):
+        key = f"{trainer}, T = {T}, R = {R}"
+        if key not in setting.rows:
+            try:
+                setting.tell(key, {"trainer": trainer, "T": T, "R": R} | _cell(setting, trainer, T, R))
+            except RuntimeError as error:
+                broken.append(f"{key}: {str(error).splitlines()[0]}")
+    if broken:
+        raise RuntimeError("; ".join(broken))
 
 
 def _cell(setting: Setting, trainer: str, T: int, R: int) -> Row:

@@ -29,6 +29,8 @@ class Sizes:
     process_seconds: float = 9.0
     square: int = 8192
     """Rows of the matrices by which the card's rate is measured."""
+    patience: float = 1.0
+    """Factor of the parts' time limits."""
 
 
 FULL = Sizes()
@@ -43,8 +45,9 @@ SMALL = Sizes(
     length=10,
     points=4,
     grid_seconds=0.5,
-    processes=(2, 1),
+    processes=(2,),
     process_seconds=0.5,
     square=64,
+    patience=10.0,
 )
 """For a rehearsal: all that is done on a GPU, in seconds."""

@@ -1,9 +1,10 @@
 """An iteration as one CUDA graph.
 
-At T = 100 an iteration of TPTT is about a thousand small kernels, one of LRA fifteen thousand; to launch them one by one
-from Python takes longer than to compute them. A graph is recorded once and launched as a whole. What is recorded may not ask the device for a
-value (tests/test_device.py holds every rule to that), and its tensors stay where they are: state in place, batches by
-copy. A rule that calls a library which cannot be recorded (cuSOLVER's factorisations) goes on call by call.
+At T = 100 an iteration of TPTT is about a thousand small kernels, one of LRA fifteen thousand; to launch them one by
+one from Python takes longer than to compute them. A graph is recorded once and launched as a whole. What is recorded
+may not ask the device for a value (tests/test_device.py holds every rule to that), and its tensors stay where they are:
+state in place, batches by copy (tests/test_graph.py). A rule that calls a library which cannot be recorded (cuSOLVER's
+factorisations) goes on call by call.
 """
 
 from __future__ import annotations
@@ -64,11 +65,18 @@ class Captured:
                 iterate(self.batch)
             self.graph = graph
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or isinstance(error.__context__, torch.OutOfMemoryError):
-                raise
+            if isinstance(_first(error), torch.OutOfMemoryError):
+                raise _first(error) from None
             self.refused = True
-            first = error.__context__ or error  # the end of a broken recording raises once more
-            reason = str(first).splitlines()[0]
+            reason = str(_first(error)).splitlines()[0]
             warnings.warn(f"an iteration could not be recorded and runs call by call: {reason}", stacklevel=2)
         finally:
             torch.cuda.set_stream(here)  # the end of a broken recording leaves the other one current
+
+
+def _first(error: BaseException) -> BaseException:
+    """What broke a recording, whose end then raises once more.
+
+    Not kept in a variable where it was caught: its traceback would keep that variable, and both the slab.
+    """
+    return error if isinstance(error, torch.OutOfMemoryError) else error.__context__ or error
