@@ -83,6 +83,7 @@ def make(outputs: str) -> Make:
         spec = base_spec(trainer).replace(changes or {})
         folder = store.folder(spec)
         folder.open(spec)
+        folder.set_budget(spec.train)
         result = {"status": "solved", "iterations": 100, "accuracy": 1.0, "seconds": 1.0} | result
         shared = {"stopped_by": result["status"], "loss": 0.5, "best_accuracy": 1.0, "signature": spec.signature}
         if result["status"] is not None:

@@ -93,7 +93,7 @@ def trial_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ch
 
 
 def record(outputs: str, name: str, line: Callable[..., dict[str, Any]], **chosen: Any) -> list[RunFolder]:
-    """Writes the runs of a figure, laptop budget: metrics of `line(spec, iteration)` at iterations 10, 20, 30, 40."""
+    """Writes the runs of a figure as a budget cuts them: metrics of `line(spec, iteration)` every 10 iterations."""
     folders = []
     budget = recipe(name).budget(chosen.pop("budget", "laptop"))
     for cell in recipe(name).cells:
@@ -102,9 +102,10 @@ def record(outputs: str, name: str, line: Callable[..., dict[str, Any]], **chose
                 continue
             folder = Store(outputs).folder(spec)
             folder.open(spec)
-            rows = [{"iteration": n} | line(spec, n) for n in (10, 20, 30, 40)]
-            folder.append_metrics(rows)
-            shared = {"status": "not_solved", "stopped_by": "max_iterations", "iterations": 40}
+            folder.set_budget(spec.train)
+            rows = [{"iteration": n} | line(spec, n) for n in range(10, budget.max_iterations + 1, 10)]
+            folder.append_metrics(rows[len(folder.read_metrics()) :])
+            shared = {"status": "not_solved", "stopped_by": "max_iterations", "iterations": budget.max_iterations}
             best = {key: rows[-1].get(key, 0.0) for key in ("best_accuracy", "best_validation_loss")}
             folder.write_result(shared | best | {"signature": spec.signature})
             folders.append(folder)

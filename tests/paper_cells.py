@@ -16,8 +16,8 @@ def the(name: str, task: str, column: str) -> RecipeCell:
     return cell
 
 
-def row_of(outputs: str, cell: RecipeCell) -> dict[str, str]:
-    rows = list(csv.DictReader(io.StringIO(paper_report(outputs, cell.recipe, "csv"))))
+def row_of(outputs: str, cell: RecipeCell, budget: str | None = None) -> dict[str, str]:
+    rows = list(csv.DictReader(io.StringIO(paper_report(outputs, cell.recipe, "csv", budget))))
     (row,) = [
         row
         for row in rows

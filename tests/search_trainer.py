@@ -40,7 +40,7 @@ class Trainer:
 
     def _train(self, spec: RunSpec) -> Outcome:
         folder = Store(spec.execution["outputs"]).folder(spec)
-        if result := folder.finished():
+        if result := folder.finished(spec.train):
             return Outcome(spec, result["status"], result, skipped=True)
         if len(self.trained) == self.interrupt_after:
             raise Interrupted(2)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 
-from tprnn.report.frame import parse_where, read_rows, select
+from tprnn.report.frame import parse_where, read_rows
 from tprnn.report.tables import make_table
+from tprnn.report.views import choose
 
 
 def table_of(outputs: str, *where: str) -> list[dict[str, str]]:
     """The CSV table as dicts."""
     rows, damaged = read_rows(outputs)
-    assert damaged == []
-    return list(csv.DictReader(io.StringIO(make_table(select(rows, parse_where(where)), "csv"))))
+    chosen, more = choose(rows, parse_where(where))
+    assert [*damaged, *more] == []
+    return list(csv.DictReader(io.StringIO(make_table(chosen, "csv"))))
 
 
 def markdown_cells(text: str) -> list[list[str]]:

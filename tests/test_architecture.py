@@ -21,8 +21,8 @@ ALLOWED = {
     "optimizers": {"optimizers", "core", "config", "errors"},
     "models": {"models", "tasks", "core", "config", "errors"},
     "trainers": {"trainers", "models", "optimizers", "tasks", "core", "config", "errors"},
-    "engine": {"engine", "trainers", "models", "optimizers", "tasks", "core", "config", "errors", "store"},
-    "report": {"report", "papers", "arguments", "config", "errors", "store", "files", "compose", "listing"},
+    "engine": {"engine", "trainers", "models", "optimizers", "tasks", "core", "config", "errors", "store", "budgets"},
+    "report": {"report", "papers", "arguments", "budgets", "config", "errors", "store", "files", "compose", "listing"},
     "papers": {"papers", "config", "errors", "compose", "listing"},
 }
 

@@ -17,6 +17,7 @@ from cluster_settings import settings
 from conftest import make_spec
 
 from tprnn import cli
+from tprnn.budgets import FINISHED
 from tprnn.config import RunSpec
 from tprnn.engine.signals import Interrupted
 from tprnn.errors import UserError
@@ -182,6 +183,23 @@ def test_what_is_finished_or_worked_on_is_not_handed_over(
     assert f"run {specs[1].folder_name}: another process works on it" in capsys.readouterr().err
 
 
+def test_a_larger_budget_is_handed_over_once_and_a_smaller_one_is_not(
+    connect: Callable[..., FakeExecutor], outputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def within(limit: int) -> RunSpec:
+        return make_spec({"outputs": outputs, "train.max_iterations": limit})
+
+    cut = {"stopped_by": "max_iterations"}
+    write(within(1000), "not_solved", iterations=1000, **cut)
+    fake = connect(lambda job: write(job.specs[0], "not_solved", iterations=5000, **cut))
+    assert cluster.run_jobs([within(1000)], settings()) is not None
+    assert fake.stacks == []
+    outcomes = cluster.run_jobs([within(2000), within(5000), within(1000)], settings()) or []
+    assert [[spec.train.max_iterations for spec in stack] for stack in fake.stacks] == [[5000]]
+    assert [(outcome.result or {})["iterations"] for outcome in outcomes] == [2000, 5000, 1000]
+    assert "3 not solved" in capsys.readouterr().out
+
+
 def test_force_hands_over_what_is_finished_and_does_not_take_the_old_result(
     connect: Callable[..., FakeExecutor], outputs: str
 ) -> None:
@@ -292,7 +310,7 @@ def test_local_jobs_train_real_runs_and_a_second_command_needs_none(
     command = [*SWEEP, *TINY, "seed=0,1", "hydra.launcher.executor=local"]
     assert cli.main(command) == 0
     folders = Store("outputs").folders()
-    assert [folder.finished() is not None for folder in folders] == [True, True]
+    assert [folder.result()["status"] in FINISHED for folder in folders] == [True, True]
     assert sorted(os.listdir("outputs")) == ["jobs", "runs"]
     assert cli.main(command) == 0
     assert "2 finished before" in capsys.readouterr().err

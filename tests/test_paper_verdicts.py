@@ -38,6 +38,7 @@ def record(outputs: str) -> Record:
         }
         folder = store.folder(spec)
         folder.open(spec)
+        folder.set_budget(spec.train)
         folder.write_result(result)
 
     return write
@@ -146,7 +147,9 @@ def test_a_climbs_iterations_are_shown_length_by_length(record: Record, outputs:
     cell = the(*BPTT)
     for seed, iterations in ((0, 300), (1, 500), (2, 400)):
         record(cell, "solved", seed, T=10, iterations=iterations)
-        record(cell, "solved" if seed == 0 else "not_solved", seed, T=20, iterations=1000 * (seed + 1))
+        spent = 1000 * (seed + 1)
+        status = "solved" if seed == 0 else "not_solved"
+        record(cell, status, seed, T=20, iterations=spent, max_iterations=spent)
     lines = [line for line in paper_report(outputs, cell.recipe).splitlines() if cell.row.task in line]
     by_length = [[part.strip() for part in line.split("|")[1:4]] for line in lines]
     assert [cell.row.task, "10", "400 [300–500]"] in by_length

@@ -37,7 +37,7 @@ class Trainer:
 
     def _train(self, spec: RunSpec) -> Outcome:
         folder = Store(spec.execution["outputs"]).folder(spec)
-        if result := folder.finished():
+        if result := folder.finished(spec.train):
             return Outcome(spec, result["status"], result, skipped=True)
         self.trained.append(spec)
         status = "solved" if self.solves(spec) else self.status

@@ -59,7 +59,7 @@ def contents(specs: list[RunSpec]) -> list[Any]:
     found = []
     for spec in specs:
         folder = Store(spec.execution["outputs"]).folder(spec)
-        result = {k: v for k, v in folder.finished().items() if k not in ("seconds", "stack", "commit")}
+        result = {k: v for k, v in folder.finished(spec.train).items() if k not in ("seconds", "stack", "commit")}
         found.append((strip(folder.read_metrics()), result, {n: w.tolist() for n, w in folder.load_model()[0].items()}))
     return found
 

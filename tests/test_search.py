@@ -107,6 +107,11 @@ def test_accuracy_decides_and_equals_are_told_apart_by_loss() -> None:
     assert search.score(outcome_of(None, 0.0, "failed")) is None
 
 
+def test_a_run_that_went_further_has_a_score_without_a_full_set() -> None:
+    seen = {"best_accuracy": None, "best_validation_loss": None, "seen_accuracy": 0.25}
+    assert search.score(Outcome(make_spec(), "not_solved", seen)) == pytest.approx(0.25, abs=1e-4)
+
+
 def test_ranks_are_by_score_then_by_number() -> None:
     outcomes = [outcome_of(0.5, 0.2), outcome_of(None, 0.0, "failed"), outcome_of(0.5, 0.1), outcome_of(0.5, 0.2)]
     found = search.ranked([search.Tried(Trial(i, {}), outcome) for i, outcome in enumerate(outcomes)])

@@ -108,10 +108,11 @@ def test_non_finite_numbers_survive_as_texts_that_any_json_reader_takes(run: Run
     [("solved", True), ("not_solved", True), ("diverged", True), ("interrupted", False), ("failed", False)],
 )
 def test_only_an_ended_run_is_finished(run: RunFolder, status: str, counts: bool) -> None:
-    assert run.finished() is None
+    train = make_spec().train
+    assert run.finished(train) is None
     run.write_result(RESULT | {"status": status})
     assert run.result() == RESULT | {"status": status}
-    assert (run.finished() is not None) == counts
+    assert (run.finished(train) is not None) == counts
 
 
 def test_a_result_takes_the_traceback_of_an_earlier_try_away(run: RunFolder) -> None:

@@ -23,6 +23,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from tprnn.budgets import Budget
 from tprnn.errors import UserError, nearest
 
 MEMBER_KINDS = ("task", "model", "trainer", "optimizer")
@@ -32,6 +33,11 @@ EXECUTION_KEYS = frozenset(
     {"outputs", "data", "device", "threads", "workers", "stack_size", "checkpoint_seconds"}
     | {"quiet", "force", "fail_fast", "locked", "grid", "depth", "budget", "hydra"}
 )
+
+# Keys of `train` that only say where a run is cut: a run with more goes on, so they are no part of the signature.
+BUDGET_KEYS = ("max_iterations", "max_seconds")
+SIGNATURE_DIGITS = 12
+OLD_SIGNATURE_DIGITS = 10
 
 
 def setting(
@@ -73,6 +79,10 @@ class TrainSettings:
     patience: int | None = setting(low=1)
     spectral_radius_limit: float | None = setting(above=0.0)
     max_seconds: float | None = setting(above=0.0)
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(self.max_iterations, self.max_seconds)
 
 
 @dataclass(frozen=True)
@@ -207,6 +217,10 @@ def check_settings(prefix: str, values: Any, schema: type, ignore: Sequence[str]
     return checked
 
 
+def _hash(value: Any, digits: int = SIGNATURE_DIGITS) -> str:
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()[:digits]
+
+
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -253,8 +267,8 @@ class RunSpec:
         return spec
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What the signature hashes: the config but for shown names (`tptt_hx` IS `tptt` with wxh=local)."""
+    def identity_with_budget(self) -> dict[str, Any]:
+        """The config but for shown names (`tptt_hx` IS `tptt` with wxh=local)."""
         identity = dict(self.config)
         for kind in (*MEMBER_KINDS, "probe"):
             identity[kind] = {key: value for key, value in identity[kind].items() if key != "name"}
@@ -263,22 +277,34 @@ class RunSpec:
         return identity
 
     @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the signature hashes: all that makes the run's trajectory, so not its budget."""
+        train = dict(self.config["train"])
+        for key in BUDGET_KEYS:
+            train.pop(key)
+        return self.identity_with_budget | {"train": train}
+
+    @cached_property
     def signature(self) -> str:
-        """Ten hex digits of the SHA-256 of the identity."""
-        return hashlib.sha256(_canonical(self.identity).encode()).hexdigest()[:10]
+        """Twelve hex digits of the SHA-256 of the identity."""
+        return _hash(self.identity)
+
+    @property
+    def old_signature(self) -> str:
+        """The signature when it hashed the budget too: ten digits, in the names of folders of that time."""
+        return _hash(self.identity_with_budget, OLD_SIGNATURE_DIGITS)
 
     @cached_property
     def family(self) -> str:
-        """A signature blind to seed, length and budget: runs that answer the same question."""
-        identity = self.identity | {"task": dict(self.identity["task"]), "train": dict(self.identity["train"])}
+        """A signature blind to seed and length as well: runs that answer the same question."""
+        identity = self.identity | {"task": dict(self.identity["task"])}
         identity.pop("seed")
         identity["task"].pop("T", None)
-        identity["train"].pop("max_iterations")
-        return hashlib.sha256(_canonical(identity).encode()).hexdigest()[:10]
+        return _hash(identity)
 
     @cached_property
     def stack_key(self) -> str:
-        """Runs with the same key may share a stack: they differ in seed and per-run settings only."""
+        """Runs with the same key may share a stack: they differ in seed, budget and per-run settings only."""
         identity = dict(self.identity)
         identity.pop("seed")
         for kind in MEMBER_KINDS:

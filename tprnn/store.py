@@ -1,9 +1,10 @@
 """The only writer of outputs/: run folders in which nothing half-written is ever read as whole.
 
 A run folder holds ``config.yaml``, ``metrics.jsonl``, ``checkpoint.safetensors``, ``model.safetensors``,
-``failure.txt`` and ``result.json``, which is written last. Every file but the metrics is written whole (see
-`tprnn.files`). Metrics are appended; a line counts only with its line break. What a search has asked and was told is in
-a file of ``searches/``, which its sampler's own library writes.
+``failure.txt`` and ``result.json``, which is written last. Where a run went on with a larger budget, the results of the
+smaller ones stay in ``earlier.jsonl``. Every file but these and the metrics is written whole (see `tprnn.files`).
+Metrics are appended; a line counts only with its line break. What a search has asked and was told is in a file of
+``searches/``, which its sampler's own library writes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import copy
 import difflib
 import fnmatch
+import functools
 import os
 import socket
 import time
@@ -20,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tprnn.config import EXECUTION_KEYS, MEMBER_KINDS, RunSpec
+from tprnn.budgets import FINISHED, is_cut, view
+from tprnn.config import BUDGET_KEYS, EXECUTION_KEYS, MEMBER_KINDS, RunSpec, TrainSettings
 from tprnn.errors import DamagedFile, RunLocked, UserError
 from tprnn.files import (
     append_lines,
@@ -36,16 +39,17 @@ from tprnn.files import (
     write_atomically,
     writing,
 )
+from tprnn.lookup import by_signature, usefulness
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FINISHED = ("solved", "not_solved", "diverged")
 STATUSES = (*FINISHED, "interrupted", "failed")
 CONFIG, METRICS, RESULT, FAILURE = "config.yaml", "metrics.jsonl", "result.json", "failure.txt"
+EARLIER = "earlier.jsonl"
 CHECKPOINT, MODEL = "checkpoint.safetensors", "model.safetensors"
 HOLDER = ".holder.json"
-RUN_FILES = (CONFIG, RESULT, METRICS, CHECKPOINT, MODEL, FAILURE)
+RUN_FILES = (CONFIG, RESULT, METRICS, CHECKPOINT, MODEL, FAILURE, EARLIER)
 
 
 def stored_spec(path: Path, config: Mapping[str, Any]) -> RunSpec:
@@ -57,6 +61,8 @@ def stored_spec(path: Path, config: Mapping[str, Any]) -> RunSpec:
             raise damaged(path, f"{key} is {config.get(key)!r}; expected a group of settings")
     if type(config.get("seed")) is not int:
         raise damaged(path, f"seed is {config.get('seed')!r}; expected a whole number")
+    if type(limit := config["train"].get("max_iterations")) is not int:
+        raise damaged(path, f"train.max_iterations is {limit!r}; expected a whole number")
     try:
         _ = spec.signature, spec.family  # computed once, here, where errors can name the file
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -138,6 +144,14 @@ class RunFolder:
         elif (found := self.read_spec().signature) != spec.signature:
             raise damaged(path, f"it describes the run {found}, not {spec.signature}")
 
+    def set_budget(self, train: TrainSettings) -> None:
+        """Say in config.yaml what budget the run is trained for now."""
+        config = self.read_config()
+        given = {key: getattr(train, key) for key in BUDGET_KEYS}
+        if any(config["train"][key] != value for key, value in given.items()):
+            config["train"] |= given
+            write_atomically(self.path / CONFIG, dump_yaml(config))
+
     def read_config(self) -> dict[str, Any]:
         """The resolved config, execution keys included. Raises DamagedFile, also when it is missing."""
         return copy.deepcopy(self.shared_config())
@@ -160,24 +174,37 @@ class RunFolder:
         path = self.path / RESULT
         if (data := read_whole(path)) is None:
             return None
-        result = load_json(path, data)
-        if result.get("status") not in STATUSES:
-            raise damaged(path, f"status is {result.get('status')!r}; expected one of {', '.join(STATUSES)}")
-        for key in ("iterations", "accuracy", "best_accuracy", "best_validation_loss", "loss", "seconds"):
-            value = result.get(key)
-            if isinstance(value, bool) or not (value is None or isinstance(value, (int, float))):
-                raise damaged(path, f"{key} is {value!r}; expected a number")
-        return result
+        return _checked(path, load_json(path, data))
 
-    def finished(self) -> dict[str, Any] | None:
-        """The result of a run that needs no more training (solved, not_solved, diverged), else None."""
+    def earlier_results(self) -> list[dict[str, Any]]:
+        """What the run came to with smaller budgets, before it went on; the last first. Raises DamagedFile."""
+        path = self.path / EARLIER
+        lines = (read_whole(path) or b"").split(b"\n")[:-1]
+        return [_checked(path, load_json(path, line)) for line in reversed(lines)]
+
+    def results(self) -> list[dict[str, Any]]:
+        """result.json and what the run came to with smaller budgets, the last first. Raises DamagedFile."""
         result = self.result()
-        return result if result and result["status"] in FINISHED else None
+        return [*([result] if result else []), *self.earlier_results()]
+
+    def finished(self, train: TrainSettings, stands: int = 0) -> dict[str, Any] | None:
+        """The result as of the budget of `train`, or None where that has not been reached (`tprnn.budgets.view`).
+
+        `stands`: the iteration of a checkpoint, where that was read. Raises DamagedFile.
+        """
+        found = view(train.budget, self.results(), self.read_metrics, train.validation_size, stands)
+        return None if found is None else dict(found)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write result.json: the last thing a run does. The traceback of an earlier, failed try goes."""
+        """Write result.json: the last thing a run does. The traceback of an earlier, failed try goes.
+
+        The result of a smaller budget, beyond which the run went, is put by.
+        """
         if result["status"] not in STATUSES:
             raise ValueError(f"status {result['status']!r} is none of {STATUSES}")
+        before = self.result()
+        if before and is_cut(before) and before.get("iterations") != result.get("iterations"):
+            append_lines(self.path / EARLIER, (dump_json(before) + "\n").encode())
         write_atomically(self.path / RESULT, (dump_json(result, indent=2) + "\n").encode())
         if result["status"] != "failed":
             with writing(self.path):
@@ -240,7 +267,7 @@ class RunFolder:
     def clear(self) -> None:
         """Forget what was trained, the result first; config.yaml and the lock stay."""
         with writing(self.path):
-            for name in (RESULT, CHECKPOINT, METRICS, MODEL, FAILURE):
+            for name in (RESULT, EARLIER, CHECKPOINT, METRICS, MODEL, FAILURE):
                 (self.path / name).unlink(missing_ok=True)
 
 
@@ -251,7 +278,7 @@ class Store:
         self.root = Path(outputs)
         self.runs = self.root / "runs"
         self.searches = self.root / "searches"
-        self._index: tuple[int, dict[str, str]] = (-1, {})
+        self._index: tuple[int, dict[str, list[str]]] = (-1, {})
 
     def check_writable(self) -> None:
         """Raise UserError where runs could not be written."""
@@ -288,12 +315,12 @@ class Store:
     def folder(self, spec: RunSpec) -> RunFolder:
         """The folder of the run `spec`, there or not: found by signature, else named by `spec.folder_name`.
 
-        `tptt_hx` and `tptt` with wxh=local are one run: whichever name it got first, it is not trained twice.
+        `tptt_hx` and `tptt` with wxh=local are one run: whichever name it got first, it is not trained twice. A run
+        may have several folders from when each budget had one: taken is the one with the answer for the spec's budget
+        (a result rather than what metrics tell), else the one with the furthest checkpoint.
         """
-        path = self.runs / spec.folder_name
-        if not os.path.exists(path):
-            path = self.runs / self._by_signature().get(spec.signature, path.name)
-        return RunFolder(path)
+        found = [RunFolder(self.runs / name) for name in self._by_signature().get(spec.signature, [spec.folder_name])]
+        return found[0] if len(found) == 1 else max(found, key=lambda folder: usefulness(folder, spec.train))
 
     def folders(self) -> list[RunFolder]:
         """Folders below runs/ that hold any file of a run, by name. Raises UserError where they cannot be listed."""
@@ -330,8 +357,27 @@ class Store:
         except OSError as error:
             raise UserError(f"cannot list runs in '{self.root}' ({error.strerror})") from error
 
-    def _by_signature(self) -> dict[str, str]:
+    def _by_signature(self) -> dict[str, list[str]]:
+        """Names of folders by the signatures of their runs."""
         changed = os.stat(self.runs).st_mtime_ns if os.path.exists(self.runs) else -1
         if changed != self._index[0]:
-            self._index = (changed, {name.rpartition("-")[2]: name for name in reversed(self._names())})
+            found = by_signature(self._names(), lambda name: _signature_of(self.runs / name))
+            self._index = (changed, found)
         return self._index[1]
+
+
+@functools.cache
+def _signature_of(path: Path) -> str:
+    """The signature of the run of a folder that an old one names; read once in a process, for it never changes."""
+    return RunFolder(path).read_spec().signature
+
+
+def _checked(path: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """A result as it was read from `path`. Raises DamagedFile where it says nonsense."""
+    if result.get("status") not in STATUSES:
+        raise damaged(path, f"status is {result.get('status')!r}; expected one of {', '.join(STATUSES)}")
+    for key in ("iterations", "accuracy", "best_accuracy", "best_validation_loss", "loss", "seconds"):
+        value = result.get(key)
+        if isinstance(value, bool) or not (value is None or isinstance(value, (int, float))):
+            raise damaged(path, f"{key} is {value!r}; expected a number")
+    return result

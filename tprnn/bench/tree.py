@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tprnn.budgets import FINISHED
 from tprnn.compose import compose
 from tprnn.config import RunSpec
-from tprnn.store import FINISHED, RunFolder, Store
+from tprnn.store import RunFolder, Store
 
 TASKS = ("temporal_order", "temporal_order_3bit", "adding", "random_permutation")
 RULES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,8 @@ class Group:
         self.rows = list(range(len(runs)))
         """Where each run lies in the slab: on a GPU, rows of ended runs stay for a while."""
         self.saved_at = time.monotonic()
+        self.moved = False
+        """Whether the last block had iterations: a run that stood at a check before has had it."""
         self.before: dict[str, Tensor] = {}
         slab.loss_sum.copy_(slab.loss_sum.new_tensor([run.progress.loss_sum for run in runs]))
 
@@ -54,12 +56,13 @@ class Group:
 
     @property
     def remaining(self) -> int:
-        """Iterations to the next check, the same for all."""
-        return self.runs[0].remaining
+        """Iterations to the next check, the same for all, or to the end of a run's budget before it."""
+        return min(run.remaining for run in self.runs)
 
     def block(self, stop: Stop) -> bool:
-        """Iterate up to the next check, or until `stop` is set; whether the check was reached."""
+        """Iterate up to the next check or end of a budget, or until `stop` is set; whether that was reached."""
         slab, remaining = self.slab, self.remaining
+        self.moved = remaining > 0
         done = 0
         while done < remaining and not stop.is_set():
             if done == remaining - 1 and self._asked("update_norms"):
@@ -75,30 +78,36 @@ class Group:
     def check(
         self, started: float, emit: Callable[[str, RunSpec, dict[str, Any]], None]
     ) -> list[tuple[Run, str, Check]]:
-        """Validate, write the metrics, and say which runs end and why. `started`: when the block began."""
+        """Validate, write the metrics, and say which runs end and why. `started`: when the block began.
+
+        The last look at a run whose budget ends here (`_look`) leaves no trace in what goes on.
+        """
         train, slab = self.slab.train, self.slab
         numbers: list[int] = [0] * len(slab.specs)
         full: list[bool | None] = [None] * len(slab.specs)
+        due = []
         for run, row in zip(self.runs, self.rows, strict=True):
-            iteration = run.progress.iteration
-            numbers[row] = -(-iteration // train.check_every) - 1  # checks before this one
-            full[row] = (numbers[row] + 1) % train.full_check_every == 0 or iteration >= train.max_iterations
+            numbers[row] = self._checks_before(run)
+            if self.moved and run.progress.iteration % train.check_every == 0:
+                full[row] = (numbers[row] + 1) % train.full_check_every == 0
+                due.append((run, row))
         mistakes, validated, losses = (found.tolist() for found in slab.validate(numbers, full))
         finite = slab.finite().tolist()
         probed = self._probes()
         layers = {name: values.tolist() for name, values in slab.layers().items()} if self._asked("layers") else {}
         radii = {name: values.tolist() for name, values in self._radii().items()}
         seconds = (time.perf_counter() - started) / len(self.runs)
+        for run in self.runs:
+            run.progress.seconds += seconds
+        checks: dict[Run, Check] = {}
         ended = []
-        for run, row in zip(self.runs, self.rows, strict=True):
+        for run, row in due:
             progress = run.progress
-            since = progress.iteration - numbers[row] * train.check_every
-            loss, progress.loss_sum = progress.loss_sum / since, 0.0
+            loss, progress.loss_sum = progress.loss_sum / train.check_every, 0.0
             known = [values[row] for values in radii.values() if values[row] == values[row]]
             radius = max(known, default=float("nan"))
             sound = finite[row] and abs(loss) < float("inf")
             check = Check(progress.iteration, loss, mistakes[row], validated[row], losses[row], sound, radius)
-            progress.seconds += seconds
             progress.checks_since_best += 1
             reason = self._judge(run, check)
             if reason and check.validated < train.validation_size:  # what is reported is always of the full set
@@ -119,10 +128,35 @@ class Group:
             line |= {f"layers_{name}": values[row] for name, values in layers.items()}
             run.folder.append_metrics([line])
             emit("check", run.spec, line)
+            checks[run] = check
             if reason:
                 ended.append((run, reason, check))
-        slab.loss_sum.zero_()
-        return ended
+        over = {run for run, _, _ in ended}
+        spent = {run: why for run in self.runs if run not in over and (why := run.spent(at_check=run in checks))}
+        looks = self._look(spent, checks)
+        slab.loss_sum[[row for _, row in due]] = 0.0
+        return ended + [(run, reason, looks[run]) for run, reason in spent.items()]
+
+    def _checks_before(self, run: Run) -> int:
+        """Checks that came before where a run stands now; its validation set is that of the next."""
+        return -(-run.progress.iteration // self.slab.train.check_every) - 1
+
+    def _look(self, runs: Iterable[Run], checks: Mapping[Run, Check]) -> dict[Run, Check]:
+        """The full set at the end of runs' budgets; `checks` that were of the full set are taken as they are."""
+        size = self.slab.train.validation_size
+        looks = {run: checks[run] for run in runs if run in checks and checks[run].validated == size}
+        rows = {run: self.rows[self.runs.index(run)] for run in runs if run not in looks}
+        if not rows:
+            return looks
+        numbers: list[int] = [0] * len(self.slab.specs)
+        full: list[bool | None] = [None] * len(self.slab.specs)
+        for run, row in rows.items():
+            numbers[row], full[row] = self._checks_before(run), True
+        mistakes, validated, losses = (found.tolist() for found in self.slab.validate(numbers, full))
+        for run, row in rows.items():
+            loss, nan = run.loss_since_check(), float("nan")
+            looks[run] = Check(run.progress.iteration, loss, mistakes[row], validated[row], losses[row], True, nan)
+        return looks
 
     def _asked(self, probe: str) -> bool:
         return bool(getattr(self.runs[0].spec.probe, probe))

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from tprnn.budgets import is_cut
 from tprnn.config import RunSpec
 from tprnn.core import scans
 from tprnn.core.work import Workspace
@@ -137,12 +138,19 @@ class _Stack:
         folder.open(spec)
         if spec.execution["force"]:
             folder.clear()
-        elif done := folder.finished():  # by another call, since this one made its plan
-            self._release(run)
-            return Outcome(spec, done["status"], done, skipped=True)
+        elif done := folder.finished(spec.train):  # by another call, since this one made its plan
+            return self._done(run, done)
         _stand(run)
+        if run.remaining < 0 and (done := folder.finished(spec.train, run.progress.iteration)):
+            return self._done(run, done)
+        folder.set_budget(spec.train)
         self.emit("begin", spec, {"process": os.getpid()})
         return run
+
+    def _done(self, run: Run, result: dict[str, Any]) -> Outcome:
+        """Let go a run that needs no more training within its budget."""
+        self._release(run)
+        return Outcome(run.spec, result["status"], result, skipped=True)
 
     def _together(self, runs: Sequence[Run]) -> Iterator[list[Run]]:
         """Runs of one slab: as many as it holds, all as far from their next checks."""
@@ -185,6 +193,8 @@ class _Stack:
         for run, reason, check in ended:
             result = result_of(run.spec, run.progress, reason, check, self.size)
             run.folder.save_model(group.tensors_of(run, parameters=True), {"signature": run.spec.signature})
+            if is_cut(result):  # a larger budget goes on from here
+                group.checkpoint([run])
             run.folder.write_result(result)
             self._release(run)
             if result["status"] == "solved":

@@ -76,7 +76,7 @@ class Check:
 
 
 def stop_reason(check: Check, progress: Progress, train: TrainSettings) -> str | None:
-    """Why a run ends at this check, or None: the stopping rules, in order of precedence."""
+    """Why a run ends at this check whatever its budget, or None: the stopping rules, in order of precedence."""
     if not check.finite:
         return "not_finite"
     whole = check.validated == train.validation_size
@@ -84,12 +84,8 @@ def stop_reason(check: Check, progress: Progress, train: TrainSettings) -> str |
         return "solved"
     if train.spectral_radius_limit is not None and check.radius > train.spectral_radius_limit:
         return "spectral_radius"
-    if check.iteration >= train.max_iterations:
-        return "max_iterations"
     if train.patience is not None and progress.checks_since_best >= train.patience:
         return "patience"
-    if train.max_seconds is not None and progress.seconds >= train.max_seconds:
-        return "max_seconds"
     return None
 
 
@@ -107,15 +103,21 @@ STATUS_OF = {
 
 
 def result_of(spec: RunSpec, progress: Progress, stopped_by: str, check: Check | None, stack: int) -> dict[str, Any]:
-    """The content of result.json."""
+    """The content of result.json. `check`: of the full set, at the end; None where there is none.
+
+    One that only the budget asked for counts among the best here, but not in `progress`, which goes on.
+    """
+    best_accuracy, best_loss = progress.best_accuracy, progress.best_validation_loss
+    if check is not None:
+        best_accuracy, best_loss = max(best_accuracy, 1.0 - check.error), min(best_loss, check.validation_loss)
     return {
         "status": STATUS_OF[stopped_by],
         "stopped_by": stopped_by,
         "iterations": progress.iteration,
         "accuracy": None if check is None else 1.0 - check.error,
         "loss": None if check is None else check.loss,
-        "best_accuracy": progress.best_accuracy,
-        "best_validation_loss": progress.best_validation_loss,
+        "best_accuracy": best_accuracy,
+        "best_validation_loss": best_loss,
         "seconds": round(progress.seconds, 3),
         "signature": spec.signature,
         "versions": versions(),
@@ -168,6 +170,18 @@ class Run:
 
     @property
     def remaining(self) -> int:
-        """Iterations to the next check."""
+        """Iterations to the next check, or to the end of the budget; 0 for a run that stands at it."""
         train, iteration = self.spec.train, self.progress.iteration
         return min((iteration // train.check_every + 1) * train.check_every, train.max_iterations) - iteration
+
+    def spent(self, at_check: bool) -> str | None:
+        """Which part of its budget is used up, or None. A limit of seconds cuts it at a check only."""
+        reason = self.spec.train.budget.spent(self.progress.iteration, self.progress.seconds)
+        return None if reason == "max_seconds" and not at_check else reason
+
+    def loss_since_check(self) -> float:
+        """Mean training loss since the last check; where the run stands at one, that of the check."""
+        if since := self.progress.iteration % self.spec.train.check_every:
+            return self.progress.loss_sum / since
+        rows = self.folder.read_metrics()
+        return float(rows[-1]["loss"]) if rows else float("nan")

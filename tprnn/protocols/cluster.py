@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from tprnn.budgets import is_finished
 from tprnn.config import RunSpec
 from tprnn.engine.backlog import runs_under_way
 from tprnn.engine.runs import Outcome
@@ -23,7 +24,8 @@ from tprnn.protocols.executors import Executor, Job, connect, reason
 from tprnn.protocols.jobs import JobSettings
 from tprnn.protocols.many import pack
 from tprnn.protocols.progress import first_line, last_line
-from tprnn.store import FINISHED, RESULT, Store
+from tprnn.protocols.shared import as_asked, distinct, furthest
+from tprnn.store import RESULT, Store
 
 UNFINISHED = "unfinished"
 """The status of a run whose job ended (killed, lost, cancelled) before the run did."""
@@ -47,7 +49,7 @@ def run_jobs(specs: Sequence[RunSpec], settings: JobSettings) -> list[Outcome] |
     store = Store(execution["outputs"])
     if not store.root.is_dir():
         store.check_writable()
-    unique = {spec.signature: spec for spec in specs}
+    unique = furthest(specs)
     outcomes = _settled(store, unique, force=execution["force"])
     waiting = [spec for signature, spec in unique.items() if signature not in outcomes]
     jobs: list[Job] = []
@@ -69,18 +71,19 @@ def run_jobs(specs: Sequence[RunSpec], settings: JobSettings) -> list[Outcome] |
         print(f"{first_line(list(unique.values()), finished)}; {said}", file=sys.stderr)
     if waiting:
         try:
-            found = _wait(jobs, executor, results, execution["quiet"])
+            ended = _wait(jobs, executor, results, execution["quiet"])
         except (KeyboardInterrupt, Interrupted):
             print(f"\n{executor.advice(jobs)}; tprnn report {store.root} shows what is done", file=sys.stderr)
             raise
-        outcomes |= {outcome.spec.signature: outcome for outcome in found}
+        outcomes |= {outcome.spec.signature: outcome for outcome in ended}
         _tell(jobs, outcomes)
     for outcome in outcomes.values():
         if outcome.status in ("failed", "locked"):
             name = f"{outcome.spec.folder_name}: " if outcome.status == "failed" else ""
             print(f"{name}{outcome.error}", file=sys.stderr)
-    print(last_line(list(outcomes.values()), store))
-    return [outcomes[spec.signature] for spec in specs]
+    found = [as_asked(spec, outcomes[spec.signature], store) for spec in specs]
+    print(last_line(distinct(found), store))
+    return found
 
 
 def _runs_of_a_job(spec: RunSpec, settings: JobSettings) -> int:
@@ -101,7 +104,7 @@ def _settled(store: Store, specs: dict[str, RunSpec], *, force: bool) -> dict[st
     found = {}
     for signature, spec in specs.items():
         folder = store.folder(spec)
-        if not force and (result := folder.finished()):
+        if not force and (result := folder.finished(spec.train)):
             found[signature] = Outcome(spec, result["status"], result, skipped=True)
         elif folder.is_locked():
             found[signature] = _locked(spec, folder.name)
@@ -128,8 +131,10 @@ class Results:
         for spec in self.specs:
             if spec.signature in self.ended or self._stamp(spec) in (None, self.before[spec.signature]):
                 continue
-            result = self.store.folder(spec).result() or {}
-            if result.get("status") in (*FINISHED, "failed"):  # an interrupted run goes on when its job does
+            folder = self.store.folder(spec)
+            result = folder.finished(spec.train) or folder.result() or {"status": None}
+            # an interrupted run goes on when its job does
+            if is_finished(result) or result["status"] == "failed":
                 self.ended[spec.signature] = Outcome(spec, result["status"], result, error=result.get("error"))
 
     def left(self, job: Job) -> list[RunSpec]:

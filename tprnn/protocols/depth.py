@@ -21,7 +21,8 @@ USAGE = """usage: tprnn depth task=NAME trainer=NAME [KEY=VALUE ...] [depth.star
 
 Trains all points (sweeps such as seed=0,1,2 or trainer.alpha=0.1,0.01, and grid=NAME) at T = depth.start;
 T grows by depth.step as long as any of them solves it, and ends at the first failure or at depth.max.
-Finished runs are taken as they are and broken-off ones go on, so that a climb may be stopped and taken up at any time.
+Finished runs are taken as of train.max_iterations and broken-off ones go on, so that a climb may be stopped and taken
+up at any time.
 
   depth.rung=first_solved  a rung ends where its first run is solved: all have had as many iterations by then, and
                            those that are not solved stay as they are ("left"); rung=all goes on with them later

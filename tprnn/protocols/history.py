@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
+from tprnn.budgets import is_cut, is_finished
 from tprnn.errors import DamagedFile
 from tprnn.store import Store
 
@@ -37,19 +38,18 @@ class Expected:
 
 
 class History:
-    """The finished runs of an outputs folder by family: all seeds, lengths and budgets of one question."""
+    """The finished runs of an outputs folder by family: all seeds and lengths of one question, as far as they went."""
 
     def __init__(self, store: Store) -> None:
         self.records: dict[str, list[Record]] = defaultdict(list)
         for folder in store.folders():
             try:
-                spec, result = folder.read_spec(), folder.finished()
+                spec, result = folder.read_spec(), folder.result()
             except DamagedFile:  # `tprnn report` names it
                 continue
-            if result is not None and result["iterations"] is not None:
+            if result and is_finished(result) and result["iterations"] is not None:
                 T = spec.config["task"].get("T")
-                cut = result.get("stopped_by") in ("max_iterations", "max_seconds")
-                record = Record(T, result["iterations"], result["status"] == "solved", cut)
+                record = Record(T, result["iterations"], result["status"] == "solved", is_cut(result))
                 self.records[spec.family].append(record)
 
     def expect(self, family: str, T: int, limit: int) -> Expected | None:

@@ -17,19 +17,21 @@ from tprnn.engine.signals import Interrupted, SignalFlag, catch_signals
 from tprnn.errors import UserError
 from tprnn.protocols.memory import refused
 from tprnn.protocols.progress import Progress
+from tprnn.protocols.shared import as_asked, distinct, furthest
 from tprnn.protocols.workers import train_here, train_in_workers
-from tprnn.store import FINISHED, Store
+from tprnn.store import Store
 
 
 def run_all(specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcome]:
     """Bring every run to its end; outcomes in the order of `specs` (equal specs share one run).
 
-    Finished runs are not repeated (but with `force`), broken-off ones go on from their checkpoints. With `first_solved`
-    all runs advance side by side and end where the first of them is solved: those that are not, are left there as
-    interrupted. Runs that another call works on are waited for, unless `locked` is "leave". With `fail_fast` a run that
-    fails is the last: others are left as interrupted. A run that needs more memory than is free is "refused", and
-    nothing of it is written. Raises UserError before anything is written (no such device, outputs not writable, every
-    run refused), Interrupted after SIGINT, SIGTERM or SIGHUP.
+    Specs that differ in their budgets alone are one run too, trained once to the largest; each gets what the run came
+    to within its own. Finished runs are not repeated (but with `force`), broken-off ones go on from their checkpoints.
+    With `first_solved` all runs advance side by side and end where the first of them is solved: those that are not, are
+    left there as interrupted. Runs that another call works on are waited for, unless `locked` is "leave". With
+    `fail_fast` a run that fails is the last: others are left as interrupted. A run that needs more memory than is free
+    is "refused", and nothing of it is written. Raises UserError before anything is written (no such device, outputs not
+    writable, every run refused), Interrupted after SIGINT, SIGTERM or SIGHUP.
     """
     if not specs:
         return []
@@ -37,7 +39,7 @@ def run_all(specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcom
     _require_device(execution["device"])
     workers = processes(execution)
     store = Store(execution["outputs"])
-    unique = {spec.signature: spec for spec in specs}
+    unique = furthest(specs)
     outcomes = {} if execution["force"] else _finished(store, unique, first_solved)
     waiting = [spec for signature, spec in unique.items() if signature not in outcomes]
     too_large = {one.spec.signature: one for one in refused(waiting, others=bool(outcomes))}
@@ -64,8 +66,8 @@ def run_all(specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcom
             if flag.signum is not None:
                 progress.end(list(outcomes.values()), store)
                 raise Interrupted(flag.signum)
-        found = [outcomes[spec.signature] for spec in specs]
-        progress.end(list(outcomes.values()), store)
+        found = [as_asked(spec, outcomes[spec.signature], store) for spec in specs]
+        progress.end(distinct(found), store)
     return found
 
 
@@ -113,14 +115,18 @@ def _require_device(device: str) -> None:
 
 def _finished(store: Store, specs: dict[str, RunSpec], first_solved: bool) -> dict[str, Outcome]:
     """Outcomes of runs that need no more training, by signature."""
-    results = {signature: store.folder(spec).result() or {} for signature, spec in specs.items()}
-    bound = _bound(results.values()) if first_solved else None
-    found = {}
-    for signature, result in results.items():
-        status = str(result.get("status"))
-        decided = bound is not None and status == "interrupted" and result["iterations"] >= bound
-        if status in FINISHED or decided:
-            found[signature] = Outcome(specs[signature], status, result, skipped=True)
+    folders = {signature: store.folder(spec) for signature, spec in specs.items()}
+    results = {signature: folder.finished(specs[signature].train) for signature, folder in folders.items()}
+    found = {
+        signature: Outcome(specs[signature], result["status"], result, skipped=True)
+        for signature, result in results.items()
+        if result is not None
+    }
+    bound = _bound(outcome.result or {} for outcome in found.values()) if first_solved else None
+    for signature in specs.keys() - found.keys() if bound is not None else ():
+        result = folders[signature].result() or {}
+        if result.get("status") == "interrupted" and result["iterations"] >= bound:
+            found[signature] = Outcome(specs[signature], "interrupted", result, skipped=True)
     return found
 
 

@@ -33,7 +33,8 @@ same command may be given again at any time. 'tprnn report --paper' shows a tabl
   rows, columns   a part of it, e.g. rows=adding columns=TPTT,BPTT
   seeds           how many (seeds=5: 0 to 4), or which ones (seeds=0,3,7)
   T_max           the longest T, in place of the budget's
-  max_iterations  iterations before a run counts as not solved, in place of the budget's
+  max_iterations  iterations before a run counts as not solved, in place of the budget's; a run that had fewer goes on,
+                  one that had more is judged as of these
   --dry-run       lists runs done and to do and what they will cost, trains nothing
 
 Any key of how runs are carried out may follow: outputs, workers, threads, device, stack_size, quiet, force, ...
@@ -159,7 +160,8 @@ def run(found: Sequence[Climber]) -> list[Outcome]:
 def progress(climber: Climber, store: Store) -> tuple[int, int, bool]:
     """Runs done, runs to do at most, and whether the end is known. Reads the store only."""
     for done, T in enumerate(climber.lengths):
-        result = store.folder(climber.at(T)).finished()
+        spec = climber.at(T)
+        result = store.folder(spec).finished(spec.train)
         if result is None:
             return done, len(climber.lengths) - done, False
         if result["status"] != "solved":

@@ -75,13 +75,16 @@ def score(outcome: Outcome) -> float | None:
     """One number for what is better: accuracy first, then the lower loss; None for a run that failed.
 
     Accuracies of N sequences are whole steps of 1/N. What the loss adds, 1/(2N (1 + loss)), is less than one of them.
+    Of a run that went further than the search has it, and had no full set before, the last part of a set counts.
     """
     result = outcome.result or {}
-    if outcome.status == "failed" or result.get("best_accuracy") is None:
+    accuracies = (result.get(key) for key in ("best_accuracy", "seen_accuracy"))
+    accuracy = next((value for value in accuracies if value is not None), None)
+    if outcome.status == "failed" or accuracy is None:
         return None
-    loss = result.get("best_validation_loss", math.inf)
-    bonus = 0.0 if math.isnan(loss) else 1.0 / (1.0 + loss)
-    return float(result["best_accuracy"] + bonus / (2 * outcome.spec.train.validation_size))
+    loss = result.get("best_validation_loss")
+    bonus = 0.0 if loss is None or math.isnan(loss) else 1.0 / (1.0 + loss)
+    return float(accuracy + bonus / (2 * outcome.spec.train.validation_size))
 
 
 def parse(argv: Sequence[str]) -> tuple[Plan, list[str]]:
@@ -129,7 +132,8 @@ def space_of(spec: RunSpec, plan: Plan, given: Sequence[str]) -> Space:
 def study_name(spec: RunSpec, space: Space) -> str:
     """`<task>-T<T>-<trainer>-s<seed>-<hash>`: of all that is held fixed, and of the space."""
     trainer = {key: value for key, value in spec.identity["trainer"].items() if f"trainer.{key}" not in space.keys}
-    held = [spec.identity | {"trainer": trainer}, sorted(space.keys), space.low, space.high]
+    # a sampler that was told of other budgets would ask for other points
+    held = [spec.identity_with_budget | {"trainer": trainer}, sorted(space.keys), space.low, space.high]
     text = json.dumps(held, sort_keys=True, separators=(",", ":"))
     return f"{spec.short_name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 

@@ -23,8 +23,13 @@ def _report_parser() -> Parser:
         epilog="""examples:
   tprnn report --where task=adding trainer=tptt,tptt_hx T=30
   tprnn report outputs=elsewhere
+  tprnn report --where max_iterations=5000
   tprnn report --paper manchev2020/table1 --format latex
+  tprnn report --paper manchev2020/table1 --budget laptop
   tprnn report --into docs/results/manchev2020.md
+
+A budget is a view: with max_iterations=5000 a run that went further is seen as it was after 5000 iterations, and one
+that was solved later is not solved. Without it runs are seen at each budget by which one of their group was cut.
 
 A page given by --into holds blocks
   <!-- tprnn report ARGUMENTS -->
@@ -37,6 +42,8 @@ Exit code 2 when files of runs are damaged: they are named, and all other runs a
     parser.add_argument("outputs", nargs="?", metavar="DIR", help="folder of runs, as outputs=DIR (default: outputs)")
     _add_where(parser)
     parser.add_argument("--paper", metavar="TABLE", help="ours beside published, e.g. manchev2020/table1")
+    told = "with --paper: no run counts for more iterations; smoke, laptop, paper or a number (default: all it had)"
+    parser.add_argument("--budget", metavar="NAME|N", help=told)
     parser.add_argument("--format", default="md", metavar="|".join(FORMATS), help="default: md")
     parser.add_argument("--into", metavar="FILE", help="write the table into a markdown page, between its marker lines")
     return parser
@@ -91,18 +98,22 @@ def _report(argv: Sequence[str]) -> tuple[str, list[str]]:
         raise UserError("--into: a block of a page cannot write into a page itself")
     if args.paper is not None and args.where:
         raise UserError("--where: cannot be combined with --paper, which chooses its runs itself")
-    from tprnn.report.frame import parse_where, read_rows, select
+    if args.budget is not None and args.paper is None:
+        raise UserError("--budget: is for --paper; without it give --where train.max_iterations=N")
+    from tprnn.report.frame import parse_where, read_rows
     from tprnn.report.tables import make_table
+    from tprnn.report.views import choose
 
     where = parse_where(args.where)
     outputs = existing_folder(args.outputs)
     if args.paper is not None:
         from tprnn.report.paper import paper_report
 
-        text = paper_report(Path(outputs), args.paper, args.format).rstrip("\n")
+        text = paper_report(Path(outputs), args.paper, args.format, args.budget).rstrip("\n")
         return text, [str(error) for error in read_rows(outputs)[1]]
     rows, damaged = read_rows(outputs)
-    chosen = select(rows, where)
+    chosen, more = choose(rows, where)
+    damaged += more
     if chosen:
         text = make_table(chosen, args.format)
     elif rows:
@@ -175,15 +186,17 @@ def plot_main(argv: Sequence[str]) -> int:
     if args.into is not None or any(map(_means_figure, args.runs)):
         return _plot_paper(args, argv)
     from tprnn.report.figures import default_file, plot_curves, read_curves
-    from tprnn.report.frame import parse_where, rows_of, select
+    from tprnn.report.frame import parse_where, rows_of
+    from tprnn.report.views import choose
     from tprnn.store import Store
 
     store = Store(existing_folder(args.outputs))
     where = parse_where(args.where)
     folders = {str(f.path.resolve()): f for run in args.runs or ["*"] for f in store.find(run)}
     rows, damaged = rows_of(folders.values())
-    curves, more = read_curves(select(rows, where))
-    damaged += more
+    chosen, more = choose(rows, where, split=False)
+    curves, torn = read_curves(chosen)
+    damaged += [*more, *torn]
     _tell("plot", map(str, damaged))
     if not curves:
         raise UserError("none of the chosen runs has metrics to draw; see tprnn report for what there is")

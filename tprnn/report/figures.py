@@ -74,7 +74,7 @@ def _finite(found: Mapping[int, Any]) -> dict[int, float]:
 
 
 def read_curves(rows: Iterable[Row]) -> tuple[list[Curve], list[DamagedFile]]:
-    """The metrics of all runs that have any, and the files that are damaged."""
+    """The metrics of all runs that have any, up to the budget of their rows, and the files that are damaged."""
     curves, damaged = [], []
     for row in rows:
         try:
@@ -82,8 +82,8 @@ def read_curves(rows: Iterable[Row]) -> tuple[list[Curve], list[DamagedFile]]:
         except DamagedFile as error:
             damaged.append(error)
             continue
-        if metrics:
-            curves.append(Curve(row, metrics))
+        if within := [entry for entry in metrics if entry["iteration"] <= row["train.max_iterations"]]:
+            curves.append(Curve(row, within))
     return curves, damaged
 
 

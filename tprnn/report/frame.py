@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tprnn.budgets import FINISHED
 from tprnn.config import EXECUTION_KEYS, flatten
 from tprnn.errors import DamagedFile, UserError
-from tprnn.store import CONFIG, FINISHED, RESULT, RunFolder, Store, stored_spec
+from tprnn.store import CONFIG, RESULT, RunFolder, Store, stored_spec
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,7 +31,7 @@ FIXED = ("run", "path", "signature", "family", "status", "stopped_by", *NUMBERS)
 
 
 def read_row(folder: RunFolder) -> Row:
-    """One run as a row. Raises DamagedFile.
+    """One run as a row, as of the budget it was trained for last. Raises DamagedFile.
 
     `status` is the result's, or "running" where a process works on the run now, or "started" where it was broken
     off without a word; the numbers of such a run are None.
@@ -38,11 +39,15 @@ def read_row(folder: RunFolder) -> Row:
     config = folder.shared_config()
     spec = stored_spec(folder.path / CONFIG, config)
     result = folder.result() or {}
-    if result.get("signature", spec.signature) != spec.signature:
+    told = result.get("signature", spec.signature)
+    if told != spec.signature and told != spec.old_signature:
         raise DamagedFile(
-            f"{folder.path / RESULT}: belongs to the run {result['signature']}, "
+            f"{folder.path / RESULT}: belongs to the run {told}, "
             f"but {CONFIG} beside it describes {spec.signature}; both are left as they are"
         )
+    given = spec.config["train"]["max_iterations"]
+    if result.get("stopped_by") == "max_iterations" and (result.get("iterations") or 0) < given:
+        result = {}  # it went on with a larger budget since, and was broken off
     status = result.get("status", "started")
     if status not in FINISHED and folder.is_locked():
         status, result = "running", {}
@@ -145,16 +150,21 @@ def select(rows: Sequence[Row], where: Mapping[str, Sequence[Any]]) -> list[Row]
     """
     if not rows:
         return []
-    keys = dict.fromkeys(key for row in rows for key in row)
+    keys = keys_of(rows)
     chosen = list(rows)
     for key, values in where.items():
-        full = _resolve(key, keys)
+        full = resolve(key, keys)
         chosen = [row for row in chosen if full in row and any(_equal(row[full], value) for value in values)]
     return chosen
 
 
-def _resolve(key: str, keys: Iterable[str]) -> str:
-    keys = list(keys)
+def keys_of(rows: Iterable[Row]) -> list[str]:
+    """Every key of some rows, once."""
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def resolve(key: str, keys: Sequence[str]) -> str:
+    """The dotted key that is meant. Raises UserError for a key that is not there, or one that could mean several."""
     if key in keys:
         return key
     if f"{key}.name" in keys:

@@ -135,17 +135,25 @@ LEGEND = {
 }
 
 
-def paper_report(outputs: str | Path, paper: str, fmt: str = "md") -> str:
+def _most(plan: Recipe, budget: str | None) -> int | None:
+    """The iterations of a budget of the recipe, by its name or as a number. Raises UserError."""
+    if budget is None or not budget.isascii() or not budget.isdigit():
+        return None if budget is None else plan.budget(budget).max_iterations
+    return int(budget)
+
+
+def paper_report(outputs: str | Path, paper: str, fmt: str = "md", budget: str | None = None) -> str:
     """The table `paper` ("manchev2020/table1") from the runs in `outputs`, as md, latex or csv.
 
-    A paper alone ("manchev2020") lists its tables. Raises UserError for an unknown paper, table or format.
+    With `budget`, a name or a number of iterations, no run counts for more. A paper alone ("manchev2020") lists its
+    tables. Raises UserError for an unknown paper, table, budget or format.
     """
     if "/" not in paper:
         return _text(_tables(paper), fmt)
     if paper in figure_names():
         raise UserError(f"--paper: {paper} is a figure; give a table, or draw it: tprnn plot {paper}")
     plan = recipe(paper)
-    records, damaged = load(outputs)
+    records, damaged = load(outputs, _most(plan, budget))
     rows = cells(plan, records, str(outputs))
     if fmt != "md":
         return _text(rows, fmt)

@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tprnn.budgets import FINISHED
 from tprnn.config import RunSpec, check_settings
 from tprnn.errors import DamagedFile, UserError, nearest
 from tprnn.papers import published
 from tprnn.papers.recipes import Budget, Recipe, RecipeCell, figure_names, recipe
 from tprnn.report.figures import Curve, look, read_curves, save
 from tprnn.report.frame import Row, rows_of
-from tprnn.store import FINISHED, Store
+from tprnn.report.views import as_of
+from tprnn.store import Store
 
 Point = dict[str, Any]
 
@@ -125,9 +127,10 @@ def find_runs(plan: Recipe, budget: Budget, outputs: str | Path) -> Found:
         specs = cell.runs(budget)
         folders = [folder for folder in map(store.folder, specs) if folder.path.is_dir()]
         rows, unread = rows_of(folders)
+        rows, more = as_of(rows, budget.max_iterations)
         curves, torn = read_curves(rows)
         lines.append(Line(cell, specs, curves, rows))
-        damaged += [*unread, *torn]
+        damaged += [*unread, *more, *torn]
     return Found(plan, budget, lines, damaged)
 
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tprnn.budgets import CUT, FINISHED
 from tprnn.config import RunSpec
 from tprnn.errors import DamagedFile
 from tprnn.papers.recipes import Recipe, RecipeCell
 from tprnn.report.frame import Row, read_rows, show
-from tprnn.store import FINISHED
+from tprnn.report.views import as_far_as
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,16 @@ class Answer:
 Records = Mapping[str, Sequence[Record]]
 
 
-def load(outputs: str | Path) -> tuple[dict[str, list[Record]], list[DamagedFile]]:
-    """Finished runs by family, and what could not be read. Raises UserError if the folder cannot be listed."""
+def load(outputs: str | Path, most: int | None = None) -> tuple[dict[str, list[Record]], list[DamagedFile]]:
+    """Finished runs by family, none as of more than `most` iterations, and what could not be read.
+
+    A run that is going on with a larger budget counts as of the one before.
+
+    Raises UserError if the folder cannot be listed.
+    """
     rows, damaged = read_rows(outputs)
-    return records_of(rows), damaged
+    rows, more = as_far_as(rows, most)
+    return records_of(rows), [*damaged, *more]
 
 
 def records_of(rows: Iterable[Row]) -> dict[str, list[Record]]:
@@ -84,7 +91,7 @@ def records_of(rows: Iterable[Row]) -> dict[str, list[Record]]:
                 solved=row["status"] == "solved",
                 iterations=int(iterations),
                 max_iterations=limit,
-                definite=row["stopped_by"] not in ("max_iterations", "max_seconds"),
+                definite=row["stopped_by"] not in CUT,
                 best_accuracy=row["best_accuracy"],
                 best_loss=row["best_validation_loss"],
             )

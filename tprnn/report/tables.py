@@ -18,6 +18,7 @@ UNFINISHED = {
     "failed": "ended by an error, which its failure.txt tells",
     "running": "a process works on it now",
     "started": "broken off; it goes on when it is started again",
+    "short": "cut by fewer iterations than these; it goes on when it is given more",
 }
 BOUND_NOTE = "A run that was not solved counts as longer than any that was; > marks a number that rests on such a run."
 
@@ -158,7 +159,8 @@ def make_table(rows: Sequence[Row], fmt: str = "md") -> str:
 
 def _caption(summaries: Sequence[Summary], rows: Sequence[Row]) -> str:
     shared = ", ".join(f"{name} = {show(value)}" for name, value in common(rows).items())
-    runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+    count = len({row["path"] for row in rows})  # a run may be seen as of several budgets
+    runs = "1 run" if count == 1 else f"{count} runs"
     groups = "" if len(summaries) == 1 else f" in {len(summaries)} groups"
     return f"{runs}{groups}" + (f"; all with {shared}." if shared else ".")
 
