@@ -277,7 +277,7 @@ def repeated_start(setting: Setting, specs: Sequence[RunSpec], distinct: int = 4
 
 
 def core(setting: Setting) -> None:
-    """ms per run-iteration on one core of the machine's CPU, compiled, in a slab of eight as the engine has them."""
+    """ms per run-iteration on one core of the machine's CPU, compiled, a run by itself as the engine has them."""
     from tprnn.bench.__main__ import rounds
 
     cpu = replace(setting, device="cpu")
@@ -286,14 +286,14 @@ def core(setting: Setting) -> None:
             key = f"{trainer}, T = {T}"
             if key in setting.rows:
                 continue
-            slab = Slab(specs_of(cpu, trainer, T, 8))
+            slab = Slab(specs_of(cpu, trainer, T, 1))
 
             @torch.inference_mode()
             def iterate(slab: Slab = slab) -> None:
                 slab.advance()
 
             (found,) = rounds([iterate], setting.sizes.seconds)
-            setting.tell(key, {"trainer": trainer, "T": T, "ms": found.median / 8, "spread": found.spread})
+            setting.tell(key, {"trainer": trainer, "T": T, "ms": found.median, "spread": found.spread})
 
 
 # ---- the same bits
