@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tprnn.budgets import FINISHED, is_cut, view
+from tprnn.budgets import FINISHED, is_cut, is_made, view
 from tprnn.config import BUDGET_KEYS, EXECUTION_KEYS, MEMBER_KINDS, RunSpec, TrainSettings
 from tprnn.errors import DamagedFile, RunLocked, UserError
 from tprnn.files import (
@@ -39,7 +39,7 @@ from tprnn.files import (
     write_atomically,
     writing,
 )
-from tprnn.lookup import by_signature, usefulness
+from tprnn.lookup import by_signature
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -195,6 +195,13 @@ class RunFolder:
         found = view(train.budget, self.results(), self.read_metrics, train.validation_size, stands)
         return None if found is None else dict(found)
 
+    def usefulness(self, train: TrainSettings) -> tuple[int, int, int]:
+        """Which of several folders of a run serves: how well it answers, where its checkpoint stands, how far it went."""
+        answer, checkpoint, result = self.finished(train), self.load_checkpoint(), self.result()
+        stands = int(checkpoint[1].get("iteration", 0)) if checkpoint else 0
+        known = 0 if answer is None else 1 if is_made(answer) else 2
+        return known, stands, (result or {}).get("iterations") or 0
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json: the last thing a run does. The traceback of an earlier, failed try goes.
 
@@ -320,7 +327,7 @@ class Store:
         (a result rather than what metrics tell), else the one with the furthest checkpoint.
         """
         found = [RunFolder(self.runs / name) for name in self._by_signature().get(spec.signature, [spec.folder_name])]
-        return found[0] if len(found) == 1 else max(found, key=lambda folder: usefulness(folder, spec.train))
+        return found[0] if len(found) == 1 else max(found, key=lambda folder: folder.usefulness(spec.train))
 
     def folders(self) -> list[RunFolder]:
         """Folders below runs/ that hold any file of a run, by name. Raises UserError where they cannot be listed."""
