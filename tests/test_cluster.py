@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,15 @@ class FakeExecutor:
         self.stacks = [list(stack) for stack in stacks]
         return [Job(f"7_{number}", stack) for number, stack in enumerate(stacks)]
 
-    def refresh(self, handed: Sequence[Job]) -> None:
+    def attended(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def refresh(self, handed: Sequence[Job]) -> list[str]:
         for job in handed:
             if not job.over:
                 self.work(job)
                 job.over, job.state = True, "ended"
+        return [f"job {job.id}: queued again" for job in handed]
 
     def advice(self, handed: Sequence[Job]) -> str:
         return "the jobs go on"
@@ -104,7 +108,7 @@ BAD = [
     ("hydra.launcher.sbatch.output=x", ["hydra.launcher.sbatch.output: it is set by the launcher"]),
     ("hydra.launcher.sbatch.constraint=[a]", ["hydra.launcher.sbatch.constraint: expected text"]),
     ("hydra.launcher.executor=local device=cuda", ["device=cuda", "hydra.launcher.gpus=1"]),
-    ("hydra.launcher.executor=ray hydra.launcher.wait=false", ["hydra.launcher.wait", "Ray"]),
+    ("hydra.launcher.executor=ray hydra.launcher.wait=false", ["hydra.launcher.wait", "ray job submit"]),
 ]
 
 
@@ -253,6 +257,15 @@ def test_a_failed_run_makes_the_exit_code_1_and_shows_its_error(
     assert ": ValueError: broken" in shown.err
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_happens_to_a_job_is_told_while_its_runs_are_waited_for(
+    connect: Callable[..., FakeExecutor], capsys: pytest.CaptureFixture[str], quiet: bool
+) -> None:
+    connect()
+    assert cli.main([*SWEEP, "seed=0,1", "hydra.launcher.executor=local", f"quiet={quiet}"]) == 0
+    assert capsys.readouterr().err.splitlines().count("job 7_0: queued again") == (0 if quiet else 1)
+
+
 def test_without_waiting_the_command_says_which_jobs_and_how_to_see_them(
     connect: Callable[..., FakeExecutor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -341,7 +354,9 @@ def test_ray_tasks_train_real_runs(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'tprnn[ray]' (about 300 MB)")
     line = [*SWEEP, *TINY, "seed=0,1,2", "hydra.launcher.executor=ray", "hydra.launcher.address=local"]
     command = [sys.executable, "-m", "tprnn", *line, "hydra.launcher.runs_per_job=2"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    home = {"XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"), "HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | home, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "3 of 3 handed over in 2 ray jobs" in done.stderr
+    assert os.listdir(tmp_path) == ["outputs"]  # no token of Ray's in the home
     assert len(list((tmp_path / "outputs" / "runs").glob("*/result.json"))) == 3

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -14,12 +16,15 @@ import pytest
 from cluster_settings import settings
 from conftest import make_spec
 
+from tprnn.config import RunSpec
+from tprnn.engine.runs import Outcome
 from tprnn.engine.signals import Interrupted, catch_signals
 from tprnn.errors import UserError
-from tprnn.protocols import jobs
-from tprnn.protocols.executors import Job, SlurmExecutor, reason
+from tprnn.protocols import jobs, many
+from tprnn.protocols.executors import Job, reason
 from tprnn.protocols.jobs import StackJob, config_for_node
 from tprnn.protocols.ray_executor import RayExecutor
+from tprnn.protocols.submitit_executors import SlurmExecutor
 
 # ---- SLURM, by programs that stand for its own
 
@@ -69,6 +74,17 @@ def test_the_state_of_jobs_is_that_of_squeue(slurm: Path) -> None:
     words = ["waiting", "waiting (JobHeldUser)", "running", "running", "out of memory", "ended"]
     assert [job.state for job in handed] == words
     assert reason(handed[4]) == "out of memory"
+
+
+def test_a_job_that_slurm_queues_again_is_told_each_time(slurm: Path) -> None:
+    executor, handed = slurm_jobs(slurm, 1)
+    lines = []
+    for state in ("PENDING|None", "RUNNING|None", "PENDING|BeginTime", "PENDING|None", "RUNNING|None", "PENDING|None"):
+        (slurm / "queue").write_text(f"12|{state}\n")
+        executor.asked = float("-inf")
+        lines += executor.refresh(handed)
+    assert [line[: line.index(" after")] for line in lines] == ["job 12: queued again by SLURM"] * 2
+    assert [line[line.index("(") :] for line in lines] == ["(1 so far)", "(2 so far)"]
 
 
 def test_a_controller_that_does_not_answer_leaves_jobs_as_they_were(slurm: Path) -> None:
@@ -183,9 +199,12 @@ def test_a_job_forces_its_runs_only_at_its_first_start(
     node: list[int], monkeypatch: pytest.MonkeyPatch, outputs: str, again: bool, restarts: str, forced: bool
 ) -> None:
     seen: list[bool] = []
-    monkeypatch.setattr(
-        "tprnn.protocols.many.run_all", lambda specs: seen.extend(spec.execution["force"] for spec in specs)
-    )
+
+    def run_all(specs: Sequence[RunSpec]) -> list[Outcome]:
+        seen.extend(spec.execution["force"] for spec in specs)
+        return []
+
+    monkeypatch.setattr(many, "run_all", run_all)
     monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
     StackJob([config_for_node(make_spec({"outputs": outputs, "force": True}), settings())], again=again)()
     assert seen == [forced]
@@ -206,10 +225,12 @@ class FakeRay:
     class exceptions:
         RayError = type("RayError", (Exception,), {})
         RayTaskError = type("RayTaskError", (RayError,), {})
+        LocalRayletDiedError = type("LocalRayletDiedError", (RayError,), {})
 
     def __init__(self, ends: list[Any]) -> None:
         self.ends = ends
         self.started: list[tuple[Any, ...]] = []
+        self.machines = [(True, 1.0), (False, 8.0)]
 
     def init(self, **_: Any) -> None: ...
 
@@ -220,8 +241,13 @@ class FakeRay:
         self.started.append(([config["seed"] for config in configs], again))
         return len(self.started) - 1
 
+    def shutdown(self) -> None: ...
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": alive, "Resources": {"CPU": cpus}} for alive, cpus in self.machines]
+
     def wait(self, tasks: list[int], timeout: float) -> tuple[list[int], list[int]]:
-        return tasks, []
+        return ([], tasks) if self.ends[tasks[0]] == "at work" else (tasks, [])
 
     def get(self, task: int) -> str | None:
         if isinstance(self.ends[task], Exception):
@@ -242,6 +268,45 @@ def test_a_job_whose_ray_worker_is_lost_is_handed_over_again_as_one_begun_before
     job, ray = ray_job([FakeRay.exceptions.RayError("worker died"), None], requeues=1)
     assert ray.started == [([3], False), ([3], True)]
     assert (job.over, job.error) == (True, None)
+
+
+def test_a_job_that_is_handed_over_again_is_told_in_one_line_with_how_often() -> None:
+    lost = FakeRay.exceptions.RayError("The worker died. Check these files:\n  a\n  b. It was on node 7.")
+    executor = RayExecutor(settings(executor="ray", requeues=5), FakeRay([lost, lost, None]))
+    handed = executor.submit([[make_spec({"seed": 3})]])
+    lines = [line for _ in range(3) for line in executor.refresh(handed)]
+    ends = "times: its worker was lost (The worker died)"
+    assert lines == [f"job 0: handed over again, {count} of 5 {ends}" for count in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "state"), [(1, "handed over"), (2, "waiting (no node has what a job asks for)")], ids=str
+)
+def test_a_job_that_fits_no_living_node_of_ray_says_so(cpus: int, state: str) -> None:
+    executor = RayExecutor(settings(executor="ray", cpus=cpus), FakeRay(["at work"]))
+    (job,) = executor.submit([[make_spec({"seed": 3})]])
+    executor.refresh([job])
+    assert (job.over, job.state) == (False, state)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, FakeRay.exceptions.LocalRayletDiedError])
+def test_a_lost_connection_to_ray_is_one_line_and_no_lost_worker(error: type[Exception]) -> None:
+    executor = RayExecutor(settings(executor="ray"), FakeRay([error("Broken pipe")]))
+    handed = executor.submit([[make_spec({"seed": 3})]])
+    with pytest.raises(UserError, match=r"lost \(Broken pipe\); the same command goes on"):
+        executor.refresh(handed)
+
+
+def test_what_ray_prints_from_its_thread_stays_out_of_our_output(capsys: pytest.CaptureFixture[str]) -> None:
+    executor = RayExecutor(settings(executor="ray"), FakeRay([]))
+    before = sys.stdout
+    with executor.attended():
+        theirs = threading.Thread(target=print, args=("(raylet) ten lines",))
+        theirs.start()
+        theirs.join()
+        print("ours")
+    assert sys.stdout is before
+    assert capsys.readouterr().out == "ours\n"
 
 
 def test_a_job_that_loses_its_ray_worker_too_often_is_over_and_says_why() -> None:

@@ -6,11 +6,16 @@ command. What a run came to is read from its result.json, never from what a job 
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -20,11 +25,13 @@ from tprnn.engine.backlog import runs_under_way
 from tprnn.engine.runs import Outcome
 from tprnn.engine.signals import Interrupted
 from tprnn.errors import UserError
-from tprnn.protocols.executors import Executor, Job, connect, reason
-from tprnn.protocols.jobs import JobSettings
+from tprnn.protocols.executors import Executor, Job, reason
+from tprnn.protocols.jobs import PREFIX, JobSettings
 from tprnn.protocols.many import pack
 from tprnn.protocols.progress import first_line, last_line
+from tprnn.protocols.ray_executor import RayExecutor
 from tprnn.protocols.shared import as_asked, distinct, furthest
+from tprnn.protocols.submitit_executors import LocalExecutor, SlurmExecutor
 from tprnn.store import RESULT, Store
 
 UNFINISHED = "unfinished"
@@ -84,6 +91,31 @@ def run_jobs(specs: Sequence[RunSpec], settings: JobSettings) -> list[Outcome] |
     found = [as_asked(spec, outcomes[spec.signature], store) for spec in specs]
     print(last_line(distinct(found), store))
     return found
+
+
+def connect(settings: JobSettings, outputs: str) -> Executor:
+    """The executor that the settings ask for. Raises UserError where it is not there."""
+    if settings.executor == "ray":
+        return RayExecutor(settings, _library("ray"))
+    submitit = _library("submitit")
+    folder = Path(os.path.abspath(outputs)) / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+    if settings.executor == "local":
+        return LocalExecutor(settings, submitit, folder)
+    missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
+    if missing:
+        raise UserError(
+            f"{PREFIX}.executor=slurm: no {', '.join(missing)} on the PATH; run this on a machine that "
+            f"submits to SLURM, or choose executor=local"
+        )
+    return SlurmExecutor(settings, submitit, folder)
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        extra = "ray" if name == "ray" else "slurm"
+        raise UserError(f"{PREFIX}.executor needs {name}: pip install 'tprnn[{extra}]'") from error
 
 
 def _runs_of_a_job(spec: RunSpec, settings: JobSettings) -> int:
@@ -147,10 +179,12 @@ def _wait(jobs: Sequence[Job], executor: Executor, results: Results, quiet: bool
     console = Console(file=sys.stderr)
     over: dict[str, float] = {}
     printed, told = time.monotonic(), ""
-    with console.status("", refresh_per_second=4) as status:
+    with console.status("", refresh_per_second=4) as status, executor.attended():
         while True:
             results.look()
-            executor.refresh(jobs)
+            for line in executor.refresh(jobs):
+                if not quiet:
+                    console.print(line, highlight=False, markup=False, soft_wrap=True)
             now = time.monotonic()
             over |= {job.id: now for job in jobs if job.over and job.id not in over}
             open_jobs = [job for job in jobs if results.left(job)]

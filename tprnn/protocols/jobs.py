@@ -74,7 +74,10 @@ def read_settings(values: Mapping[str, Any]) -> JobSettings:
     if settings.notice >= left:
         raise UserError(f"{PREFIX}.notice: expected less than {left} s with that time limit, got {settings.notice}")
     if settings.executor == "ray" and not settings.wait:
-        raise UserError(f"{PREFIX}.wait: Ray ends jobs with the command that started them; leave it true with ray")
+        raise UserError(
+            f"{PREFIX}.wait: Ray ends jobs with the command that started them; leave it true with ray, and "
+            "leave the whole command to Ray: ray job submit --no-wait (docs/clusters.md)"
+        )
     return settings
 
 
