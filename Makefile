@@ -19,7 +19,7 @@ help:
 	@echo "make reproduce     set up, rebuild a part of Table 1 of manchev2020 and print it (BUDGET=smoke|laptop|paper)"
 	@echo "make test          set up, run the fast tests"
 	@echo "make test-slow     run the slow tests"
-	@echo "make test-cluster  jobs on a SLURM that the tests start and stop (needs Debian's slurm-wlm and munge)"
+	@echo "make test-cluster  jobs on a SLURM and a Ray that the tests start and stop (needs Debian's slurm-wlm and munge)"
 	@echo "make lint          ruff and mypy"
 	@echo "make format        let ruff format the code"
 	@echo "make bench         time an iteration of each trainer: outputs/bench/iteration.json (PAGE=docs/performance.md)"
@@ -57,11 +57,13 @@ test: setup
 test-slow: setup
 	@$(BIN)/python -m pytest -n $(TESTERS) -m slow
 
-# Installs nothing by itself: SLURM and munge are services of the whole machine.
+# Installs Ray into .venv, but no services of the whole machine: SLURM and munge are named where they are missing.
 test-cluster: setup
 	@missing=$$(for p in munged slurmctld slurmd sbatch; do PATH="$$PATH:/usr/sbin" command -v $$p >/dev/null || printf ' %s' $$p; done); \
 	if [ -n "$$missing" ]; then \
 		echo "test-cluster: no$$missing on this machine; as root: apt-get install --no-install-recommends slurm-wlm munge" >&2; exit 2; fi
+	@$(BIN)/python -c 'import ray, aiohttp' 2>/dev/null || \
+		{ echo "test-cluster: installing ray (about 300 MB)"; $(PIP) install --no-build-isolation -e '.[ray]'; }
 	@$(BIN)/python -m pytest -m cluster
 
 lint: setup

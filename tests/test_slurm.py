@@ -3,181 +3,54 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from cluster_services import Slurm, Sweep, parent_and_name, same_bits, until
 
 CPUS = os.cpu_count() or 1
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo")
-
-CONFIG = """
-ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmUser={user}
-SlurmdUser={user}
-SlurmctldPort={controller}
-SlurmdPort={node}
-AuthType=auth/munge
-# a job that is queued again waits for as long as credentials hold
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
-CredType=cred/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-ProctrackType=proctrack/pgid
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
-SchedulerParameters=sched_interval=1,bf_interval=1
-MpiDefault=none
-SwitchType=switch/none
-KillWait=5
-ReturnToService=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2000 State=UNKNOWN
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=20
-PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=9 PreemptMode=OFF
-"""
 
 pytestmark = pytest.mark.cluster
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Wait for `condition` and return what it gives."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"{what} did not come in {seconds} s"
-        time.sleep(0.2)
-    return found
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    os.environ["PATH"] += os.pathsep + "/usr/sbin"
+    missing = [name for name in Slurm.PROGRAMS if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)}: apt-get install slurm-wlm munge")
 
 
 @pytest.fixture(scope="module")
-def slurm() -> Iterator[dict[str, str]]:
-    """The environment in which SLURM's commands reach a cluster of this one machine."""
-    os.environ["PATH"] += os.pathsep + "/usr/sbin"
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"no {', '.join(missing)}: apt-get install slurm-wlm munge")
-    folder = Path(tempfile.mkdtemp(prefix="tprnn-slurm-"))
-    folder.chmod(0o755)
-    for name in ("state", "spool"):
-        (folder / name).mkdir()
-    (folder / "munge.key").write_bytes(os.urandom(1024))
-    (folder / "munge.key").chmod(0o600)
-    # SLURM reads the host's short name
-    fields = {"host": socket.gethostname().split(".")[0], "user": getpass.getuser(), "folder": folder}
-    ports = {"controller": free_port(), "node": free_port(), "cpus": CPUS}
-    (folder / "slurm.conf").write_text(CONFIG.format(**fields, **ports))
-    environment = os.environ | {"SLURM_CONF": f"{folder}/slurm.conf", "OMP_NUM_THREADS": "1"}
-    munge = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
-    commands = [
-        ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *munge],
-        ["slurmctld", "-D", "-c"],
-        ["slurmd", "-D", "-c"],
-    ]
-    daemons: list[subprocess.Popen[bytes]] = []
-
-    def idle() -> bool:
-        done = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True, check=False)
-        return done.stdout.strip() == "idle"
-
+def slurm() -> Iterator[Slurm]:
+    """A cluster of one node with all cores of this machine."""
+    services = Slurm(nodes=1, cpus=CPUS)
     try:
-        for command in commands:
-            with open(folder / f"{command[0]}.out", "wb") as log:
-                pipes = {"stdout": log, "stderr": log}
-                daemons.append(subprocess.Popen(command, env=environment, start_new_session=True, **pipes))
-            time.sleep(1)
-        try:
-            until(idle, 30, "an idle node")
-        except AssertionError as error:
-            logs = "\n".join(f"{path}\n{path.read_text()[-2000:]}" for path in sorted(folder.glob("*.out")))
-            raise AssertionError(f"{error}\n{logs}") from error
-        yield environment
+        services.up()
+        yield services
     finally:
-        for daemon in reversed(daemons):
-            daemon.terminate()
-            try:
-                daemon.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        services.stop()
 
 
-class Sweep:
-    """A command line of a sweep on SLURM, in a folder of its own."""
-
-    TINY = ("task=adding", "task.T=10", "model.H=4", "trainer=bptt", "trainer.alpha=1e-9")
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder, self.environment = folder, environment
-
-    def start(self, *line: str, iterations: int = 4) -> subprocess.Popen[str]:
-        """About 4000 iterations a second; nothing but their number ends a run."""
-        sizes = [f"train.max_iterations={iterations}", f"train.check_every={max(2, min(1000, iterations // 10))}"]
-        fixed = [*self.TINY, *sizes, "train.validation_size=1000", "train.patience=null", "checkpoint_seconds=1e6"]
-        command = [sys.executable, "-m", "tprnn", "train", "-m", *fixed, "hydra/launcher=stack"]
-        command += ["hydra.launcher.executor=slurm", *line]
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *line: str, iterations: int = 4) -> subprocess.CompletedProcess[str]:
-        process = self.start(*line, iterations=iterations)
-        out, err = process.communicate(timeout=300)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    def slurm(self, *command: str) -> str:
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout
-
-    def results(self) -> list[dict[str, Any]]:
-        paths = sorted((self.folder / "outputs" / "runs").glob("*/result.json"))
-        return [json.loads(path.read_text()) for path in paths]
-
-    def iterations(self) -> list[int]:
-        """Of all checks in the metrics of all runs."""
-        lines = [path.read_bytes().split(b"\n")[:-1] for path in self.folder.glob("outputs/runs/*/metrics.jsonl")]
-        return [json.loads(line)["iteration"] for part in lines for line in part]
-
-    def logs(self, kind: str) -> str:
-        return "".join(path.read_text() for path in sorted(self.folder.glob(f"outputs/jobs/*/*_log.{kind}")))
+def sweep_on(services: Slurm, folder: Path) -> Iterator[Sweep]:
+    made = Sweep(folder, services.environment, "executor=slurm")
+    yield made
+    made.stop()
+    services.call("scancel", "--user", getpass.getuser())
+    until(lambda: services.call("squeue", "-h") == "", 60, "the end of all jobs")
 
 
 @pytest.fixture
-def sweep(slurm: dict[str, str], tmp_path: Path) -> Iterator[Sweep]:
+def sweep(slurm: Slurm, tmp_path: Path) -> Iterator[Sweep]:
     """No job of it is left when the test ends."""
-    made = Sweep(tmp_path, slurm)
-    yield made
-    made.slurm("scancel", "--user", getpass.getuser())
-    until(lambda: made.slurm("squeue", "-h") == "", 60, "the end of all jobs")
+    yield from sweep_on(slurm, tmp_path)
 
 
 def test_a_sweep_is_trained_by_an_array_of_jobs(sweep: Sweep) -> None:
@@ -202,20 +75,22 @@ def test_without_waiting_the_results_are_there_for_the_report_when_the_jobs_have
     assert "2 runs" in shown
 
 
-def test_a_job_that_meets_its_time_limit_is_queued_again_and_goes_on_from_its_checkpoint(sweep: Sweep) -> None:
+def test_a_job_that_meets_its_time_limit_is_queued_again_and_goes_on_from_its_checkpoint(
+    slurm: Slurm, sweep: Sweep
+) -> None:
     waiting = sweep.start("seed=0", "hydra.launcher.time=2", "hydra.launcher.notice=30", iterations=10_000_000)
     until(lambda: sweep.logs("out").count("Starting with JobEnvironment") == 2, 240, "a second start")
     assert sweep.logs("out").count("Requeued job") == 1
     (before,) = sweep.results()
     assert before["status"] == "interrupted"
     until(lambda: sweep.iterations()[-1] > before["iterations"] + 1000, 60, "more metrics")
-    sweep.slurm("scancel", "--user", getpass.getuser())
+    slurm.call("scancel", "--user", getpass.getuser())
     waiting.communicate(timeout=60)
     found = sweep.iterations()
     assert found == list(range(1000, 1000 * len(found) + 1, 1000))  # none lost, none twice
 
 
-def test_a_preempted_job_goes_on_from_its_checkpoint_when_the_node_is_free_again(sweep: Sweep) -> None:
+def test_a_preempted_job_goes_on_from_its_checkpoint_when_the_node_is_free_again(slurm: Slurm, sweep: Sweep) -> None:
     whole = f"hydra.launcher.cpus={CPUS}"
     first = sweep.start("seed=0", whole, iterations=10_000_000)
     until(sweep.iterations, 60, "a line of metrics")
@@ -225,17 +100,17 @@ def test_a_preempted_job_goes_on_from_its_checkpoint_when_the_node_is_free_again
     assert before["status"] == "interrupted"
     until(lambda: sweep.iterations()[-1] > before["iterations"] + 1000, 60, "more metrics")
     assert sweep.logs("out").count("Starting with JobEnvironment") == 2
-    sweep.slurm("scancel", "--user", getpass.getuser())
+    slurm.call("scancel", "--user", getpass.getuser())
     first.communicate(timeout=60)
     found = sweep.iterations()
     assert found == list(range(1000, 1000 * len(found) + 1, 1000))  # none lost, none twice
 
 
-def test_a_cancelled_job_leaves_checkpoints_and_is_counted(sweep: Sweep) -> None:
+def test_a_cancelled_job_leaves_checkpoints_and_is_counted(slurm: Slurm, sweep: Sweep) -> None:
     waiting = sweep.start("seed=0,1", iterations=10_000_000)
     until(lambda: sweep.iterations(), 60, "a line of metrics")
-    job = sweep.slurm("squeue", "-h", "-o", "%A").split()[-1]
-    sweep.slurm("scancel", job)
+    job = slurm.call("squeue", "-h", "-o", "%A").split()[-1]
+    slurm.call("scancel", job)
     out, err = waiting.communicate(timeout=120)
     assert waiting.returncode == 1, err
     assert "2 unfinished" in out
@@ -244,10 +119,10 @@ def test_a_cancelled_job_leaves_checkpoints_and_is_counted(sweep: Sweep) -> None
     assert len(list(sweep.folder.glob("outputs/runs/*/checkpoint.safetensors"))) == 2
 
 
-def test_a_job_that_is_killed_is_counted_and_the_same_command_goes_on(sweep: Sweep) -> None:
+def test_a_job_that_is_killed_is_counted_and_the_same_command_goes_on(slurm: Slurm, sweep: Sweep) -> None:
     waiting = sweep.start("seed=0", iterations=20_000)
     until(lambda: sweep.iterations(), 60, "a line of metrics")
-    sweep.slurm("scancel", "--signal=KILL", "--full", sweep.slurm("squeue", "-h", "-o", "%A").split()[-1])
+    slurm.call("scancel", "--signal=KILL", "--full", slurm.call("squeue", "-h", "-o", "%A").split()[-1])
     out, err = waiting.communicate(timeout=120)
     assert waiting.returncode == 1, err
     assert "unfinished" in out
@@ -257,7 +132,9 @@ def test_a_job_that_is_killed_is_counted_and_the_same_command_goes_on(sweep: Swe
     assert [result["iterations"] for result in sweep.results()] == [20_000]
 
 
-def test_what_is_at_work_is_not_handed_over_twice_and_an_interrupted_wait_leaves_it_at_work(sweep: Sweep) -> None:
+def test_what_is_at_work_is_not_handed_over_twice_and_an_interrupted_wait_leaves_it_at_work(
+    slurm: Slurm, sweep: Sweep
+) -> None:
     waiting = sweep.start("seed=0", iterations=10_000_000)
     until(lambda: sweep.iterations(), 60, "a line of metrics")
     second = sweep.run("seed=0,1", "hydra.launcher.wait=false", iterations=10_000_000)
@@ -268,7 +145,7 @@ def test_what_is_at_work_is_not_handed_over_twice_and_an_interrupted_wait_leaves
     _, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 130
     assert "the jobs go on: squeue --jobs=" in err
-    assert len(sweep.slurm("squeue", "-h", "-t", "RUNNING,PENDING", "-o", "%A").split()) == 2
+    assert len(slurm.call("squeue", "-h", "-t", "RUNNING,PENDING", "-o", "%A").split()) == 2
 
 
 def test_what_slurm_refuses_is_one_line(sweep: Sweep) -> None:
@@ -277,3 +154,90 @@ def test_what_slurm_refuses_is_one_line(sweep: Sweep) -> None:
     assert done.stderr.count("\n") == 1
     assert "Invalid partition name" in done.stderr
     assert sweep.logs("out") == ""
+
+
+# ---- two nodes, one of which is lost
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Slurm]:
+    """A cluster of two nodes of one core each; one that does not answer for ten seconds is down."""
+    services = Slurm(nodes=2, cpus=1, patience=10)
+    try:
+        services.up()
+        yield services
+    finally:
+        services.stop()
+
+
+@pytest.fixture
+def both(pair: Slurm, tmp_path: Path) -> Iterator[Sweep]:
+    """A sweep on two nodes that are up; a job is one run."""
+    for node in pair.nodes:
+        if pair.daemons[node].poll() is not None:
+            pair.start_node(node)
+    for made in sweep_on(pair, tmp_path / "both"):
+        made.folder.mkdir()
+        made.launcher.append("hydra.launcher.runs_per_job=1")
+        yield made
+
+
+LOSSY = ("seed=range(4)", "checkpoint_seconds=1")
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same sweep without a cluster."""
+    folder = tmp_path_factory.mktemp("here")
+    done = Sweep(folder, dict(os.environ), "executor=here").run(*LOSSY, iterations=20_000)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_runs_of_a_lost_node_go_on_elsewhere_to_the_same_bits(pair: Slurm, both: Sweep, here: Path) -> None:
+    waiting = both.start(*LOSSY, iterations=20_000)
+    until(lambda: both.checkpoints() == 2, 60, "a checkpoint on each node")
+    pair.kill_node("node2")
+    out, err, ends = both.follow(waiting, 300)
+    assert waiting.returncode == 0, err
+    assert "4 not solved" in out
+    (told,) = [line for line in err.splitlines() if "queued again" in line]
+    assert "queued again by SLURM" in told
+    assert "(1 so far)" in told
+    assert list(ends.values()) == [1] * 4
+    assert same_bits(both.folder, here)
+
+
+def test_where_slurm_does_not_queue_again_the_lost_runs_are_counted_and_the_same_command_goes_on(
+    pair: Slurm, both: Sweep, here: Path
+) -> None:
+    line = (*LOSSY, "hydra.launcher.sbatch={no-requeue: true}")
+    waiting = both.start(*line, iterations=20_000)
+    until(lambda: both.checkpoints() == 2, 60, "a checkpoint on each node")
+    pair.kill_node("node2")
+    out, err, _ = both.follow(waiting, 300)
+    assert waiting.returncode == 1, err
+    assert "3 not solved, 1 unfinished" in out
+    assert "1 of 1 runs unfinished: node fail; log: " in err
+    again = both.run(*line, iterations=20_000)
+    assert again.returncode == 0, again.stderr
+    assert "1 of 4 handed over" in again.stderr
+    assert same_bits(both.folder, here)
+
+
+def test_a_job_whose_first_start_is_still_at_work_on_a_lost_node_waits_for_it(pair: Slurm, both: Sweep) -> None:
+    waiting = both.start("seed=0", iterations=20_000)
+    until(both.iterations, 60, "a line of metrics")
+    node = pair.call("squeue", "-h", "-o", "%N").strip()
+    (training,) = [pid for pid in pair.at_work(node) if parent_and_name(pid)[1].startswith("python")]
+    os.kill(training, signal.SIGSTOP)  # so that it still holds its run when the second start comes
+    pair.kill_daemon(node)
+    until(lambda: both.logs("out").count("Starting with JobEnvironment") == 2, 120, "a second start")
+    time.sleep(10)
+    assert pair.call("squeue", "-h", "-o", "%T") == "RUNNING\n"
+    os.kill(training, signal.SIGCONT)
+    out, err, ends = both.follow(waiting, 300)
+    assert waiting.returncode == 0, err
+    assert "not solved" in out
+    assert list(ends.values()) == [1]
+    assert both.iterations() == list(range(1000, 21_000, 1000))
