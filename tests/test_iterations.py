@@ -29,7 +29,7 @@ class Plain:
     """One run."""
 
     def __init__(self, slab: Slab, r: int) -> None:
-        self.config, self.seed, self.task = slab.specs[r].config, slab.seeds[r], slab.task
+        self.config, self.seed, self.task = slab.specs[r].config, slab.seeds.data[r], slab.task
         self.p = {name: w[r].numpy().copy() for name, w in slab.state.params.items()}
         self.v = {name: np.zeros_like(w) for name, w in self.p.items()}
         self.rule = self.config["trainer"]

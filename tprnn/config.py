@@ -28,6 +28,9 @@ from tprnn.errors import UserError, nearest
 
 MEMBER_KINDS = ("task", "model", "trainer", "optimizer")
 
+# `seed` sets both of the others; where all three agree a run is that of the seed alone.
+SEED_KEYS = ("seed", "init_seed", "data_seed")
+
 # Keys that say how a run is executed, not what it is: they are no part of the signature.
 EXECUTION_KEYS = frozenset(
     {"outputs", "data", "device", "threads", "workers", "stack_size", "checkpoint_seconds"}
@@ -221,6 +224,15 @@ def _hash(value: Any, digits: int = SIGNATURE_DIGITS) -> str:
     return hashlib.sha256(_canonical(value).encode()).hexdigest()[:digits]
 
 
+def seeds_of(config: Mapping[str, Any]) -> tuple[int, int]:
+    """(init_seed, data_seed) of a run: what its initial weights and what all its other draws are functions of.
+
+    Either is the seed where it is null, or not there (runs recorded before there were two).
+    """
+    init, data = (config["seed"] if config.get(key) is None else config[key] for key in SEED_KEYS[1:])
+    return init, data
+
+
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -237,16 +249,17 @@ class RunSpec:
         """Check a resolved config (plain containers) and make a spec of it. Raises UserError."""
         top = {"seed", "dtype", "train", "probe", *MEMBER_KINDS}
         for key in config:
-            if key not in top and key not in EXECUTION_KEYS:
-                raise UserError(f"unknown key '{key}'; {nearest(str(key), top | EXECUTION_KEYS)}")
+            if key not in top and key not in SEED_KEYS and key not in EXECUTION_KEYS:
+                raise UserError(f"unknown key '{key}'; {nearest(str(key), {*top, *SEED_KEYS, *EXECUTION_KEYS})}")
         for key in sorted(top):
             if config.get(key) is None or config[key] == "???":
                 raise UserError(f"{key}: missing" + (f"; give {key}=NAME" if key in MEMBER_KINDS else ""))
-        seed = _convert("seed", config["seed"], int)
-        _check("seed", seed, {"low": 0, "high": 2**63 - 1})
+        seeds = {key: _convert(key, config.get(key), int if key == "seed" else int | None) for key in SEED_KEYS}
+        for key, seed in seeds.items():
+            _check(key, seed, {"low": 0, "high": 2**63 - 1})
         dtype = _convert("dtype", config["dtype"], str)
         _check("dtype", dtype, {"choices": ("float32", "float64")})
-        checked: dict[str, Any] = {"seed": seed, "dtype": dtype}
+        checked: dict[str, Any] = {**seeds, "dtype": dtype}
         for kind in MEMBER_KINDS:
             group = config[kind]
             if not isinstance(group, Mapping) or "name" not in group:
@@ -268,8 +281,13 @@ class RunSpec:
 
     @cached_property
     def identity_with_budget(self) -> dict[str, Any]:
-        """The config but for shown names (`tptt_hx` IS `tptt` with wxh=local)."""
-        identity = dict(self.config)
+        """The config but for shown names (`tptt_hx` IS `tptt` with wxh=local).
+
+        Of the seeds, those that something is drawn from: one `seed` where all is drawn from the same.
+        """
+        identity = {key: value for key, value in self.config.items() if key not in SEED_KEYS}
+        init, data = seeds_of(self.config)
+        identity |= {"seed": init} if init == data else {"init_seed": init, "data_seed": data}
         for kind in (*MEMBER_KINDS, "probe"):
             identity[kind] = {key: value for key, value in identity[kind].items() if key != "name"}
         # a probe that came later and is not asked for makes no new runs of old ones
@@ -296,17 +314,19 @@ class RunSpec:
 
     @cached_property
     def family(self) -> str:
-        """A signature blind to seed and length as well: runs that answer the same question."""
+        """A signature blind to seed and length as well: runs that answer the same question.
+
+        A run that starts from one seed and draws its data from another is of a family of its own.
+        """
         identity = self.identity | {"task": dict(self.identity["task"])}
-        identity.pop("seed")
+        identity.pop("seed", None)
         identity["task"].pop("T", None)
         return _hash(identity)
 
     @cached_property
     def stack_key(self) -> str:
-        """Runs with the same key may share a stack: they differ in seed, budget and per-run settings only."""
-        identity = dict(self.identity)
-        identity.pop("seed")
+        """Runs with the same key may share a stack: they differ in seeds, budget and per-run settings only."""
+        identity = {key: value for key, value in self.identity.items() if key not in SEED_KEYS}
         for kind in MEMBER_KINDS:
             identity[kind] = dict(identity[kind])
             for entry in dataclasses.fields(member_class(kind, identity[kind]["rule"]).Settings):
@@ -316,14 +336,16 @@ class RunSpec:
 
     @property
     def folder_name(self) -> str:
-        """`<task>-T<T>-<trainer>-s<seed>-<signature>`."""
+        """`<task>-T<T>-<trainer>-s<seed>-<signature>`; `i<init_seed>d<data_seed>` where the two differ."""
         return f"{self.short_name}-{self.signature}"
 
     @property
     def short_name(self) -> str:
         c = self.config
         length = f"-T{c['task']['T']}" if "T" in c["task"] else ""
-        return f"{c['task']['name']}{length}-{c['trainer']['name']}-s{c['seed']}"
+        init, data = seeds_of(c)
+        seed = f"s{init}" if init == data else f"i{init}d{data}"
+        return f"{c['task']['name']}{length}-{c['trainer']['name']}-{seed}"
 
     def settings(self, kind: str) -> Any:
         """The member's Settings object."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tprnn.budgets import FINISHED, is_cut, is_made, view
-from tprnn.config import BUDGET_KEYS, EXECUTION_KEYS, MEMBER_KINDS, RunSpec, TrainSettings
+from tprnn.config import BUDGET_KEYS, EXECUTION_KEYS, MEMBER_KINDS, SEED_KEYS, RunSpec, TrainSettings
 from tprnn.errors import DamagedFile, RunLocked, UserError
 from tprnn.files import (
     append_lines,
@@ -59,8 +59,10 @@ def stored_spec(path: Path, config: Mapping[str, Any]) -> RunSpec:
     for key in (*MEMBER_KINDS, "train", "probe"):
         if not isinstance(config.get(key), Mapping) or ("name" not in config[key] and key != "train"):
             raise damaged(path, f"{key} is {config.get(key)!r}; expected a group of settings")
-    if type(config.get("seed")) is not int:
-        raise damaged(path, f"seed is {config.get('seed')!r}; expected a whole number")
+    for key in SEED_KEYS:
+        value = config.get(key)
+        if type(value) is not int and (key == "seed" or value is not None):
+            raise damaged(path, f"{key} is {value!r}; expected a whole number")
     if type(limit := config["train"].get("max_iterations")) is not int:
         raise damaged(path, f"train.max_iterations is {limit!r}; expected a whole number")
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -36,6 +37,14 @@ def philox(c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor, k0: Tensor, k1: Tenso
         )
         k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
     return c0, c1, c2, c3
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seeds of R runs: what their initial weights, and what all their other draws are functions of."""
+
+    init: Sequence[int]
+    data: Sequence[int]
 
 
 class Stream:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tprnn.config import RunSpec, member_class
+from tprnn.config import RunSpec, member_class, seeds_of
 from tprnn.core.products import norm, spectral_radius
-from tprnn.core.streams import Stream
+from tprnn.core.streams import Seeds, Stream
 from tprnn.core.work import Workspace
 from tprnn.engine.graph import Captured
 from tprnn.tasks.base import Batch
@@ -63,7 +63,8 @@ class Slab:
         first = self.specs[0]
         self.train = first.train
         self.dtype = DTYPES[first.config["dtype"]]
-        self.seeds = [spec.config["seed"] for spec in self.specs]
+        init, data = zip(*(seeds_of(spec.config) for spec in self.specs), strict=True)
+        self.seeds = Seeds(init, data)
         self.task = _member(first, "task")(first.settings("task"))
         model = _member(first, "model")(first.settings("model"), self.task, self.dtype, device)
         self.work = work
@@ -77,7 +78,7 @@ class Slab:
         R = len(self.specs)
         self.positions = torch.tensor([0] * R if positions is None else list(positions), device=device)
         self.loss_sum = torch.zeros(R, dtype=torch.float64, device=device)
-        self._streams = {name: Stream(self.seeds, name, device) for name in ("train", "validation", "test")}
+        self._streams = {name: Stream(data, name, device) for name in ("train", "validation", "test")}
         self._drawn: deque[Batch] = deque()
         on_gpu = torch.device(device).type == "cuda"
         self._graph = Captured(device) if on_gpu else None

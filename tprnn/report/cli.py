@@ -19,7 +19,7 @@ EXAMPLE = "tprnn train task=temporal_order trainer=tptt task.T=30"
 def _report_parser() -> Parser:
     parser = Parser(
         "tprnn report",
-        "Tables of runs: one line for each group of runs that differ in their seed only.",
+        "Tables of runs: one line for each group of runs that differ in their seeds only.",
         epilog="""examples:
   tprnn report --where task=adding trainer=tptt,tptt_hx T=30
   tprnn report outputs=elsewhere
@@ -154,7 +154,7 @@ def _plot_parser() -> Parser:
   tprnn plot --where task=adding T=30
   tprnn plot manchev2025/fig2 budget=smoke
 
-Runs that differ in their seed only share a colour: a thin line each, their median in bold.
+Runs that differ in their seeds only share a colour: a thin line each, their median in bold.
 A paper's figure (tprnn list papers) needs the runs of 'tprnn reproduce' with the same budget (default: laptop);
 those that are missing are named, with the command that makes them, and the others drawn.""",
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from tprnn.config import SEED_KEYS, seeds_of
 from tprnn.errors import DamagedFile, UserError
 from tprnn.files import write_atomically
 from tprnn.report.frame import Group, Row, common, group_rows, show
@@ -96,7 +97,7 @@ def default_file(outputs: Path, curves: Sequence[Curve]) -> Path:
 def plot_curves(curves: Sequence[Curve], file: Path) -> list[Path]:
     """Draw `curves` to `file` and beside it (`save`). The files that were written.
 
-    Runs that differ in their seed only share a colour: a thin line each and their median (`median_curve`) in bold.
+    Runs that differ in their seeds only share a colour: a thin line each and their median (`median_curve`) in bold.
     Raises UserError as `save` does.
     """
     return save(file, lambda: draw(curves), data_csv(curves))
@@ -246,17 +247,20 @@ def _dress(panels: Sequence[Axes], curves: Sequence[Curve]) -> None:
 
 
 def data_csv(curves: Sequence[Curve]) -> str:
-    """The drawn data in full, one line per run and check: run, what sets its group apart, seed, then the metrics."""
+    """The drawn data in full, one line per run and check: run, what sets its group apart, seeds, then the metrics."""
     groups = group_rows([curve.row for curve in curves])
     labels = list(groups[0].labels) if groups else []
     keys = list(dict.fromkeys(key for curve in curves for entry in curve.metrics for key in entry))
     by_run = {curve.row["path"]: curve for curve in curves}
+    agree = all(init == data for init, data in (seeds_of(curve.row) for curve in curves))
+    seeds = SEED_KEYS[:1] if agree else SEED_KEYS[1:]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["run", *labels, "seed", *keys])
+    writer.writerow(["run", *labels, *seeds, *keys])
     for group in groups:
         told = ["" if value is None else show(value) for value in group.labels.values()]
         for row in group.rows:
             for entry in by_run[row["path"]].metrics:
-                writer.writerow([row["run"], *told, row.get("seed"), *(entry.get(key, "") for key in keys)])
+                of_run = [row["run"], *told, *(row.get(key) for key in seeds)]
+                writer.writerow([*of_run, *(entry.get(key, "") for key in keys)])
     return out.getvalue()

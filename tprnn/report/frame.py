@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tprnn.budgets import FINISHED
-from tprnn.config import EXECUTION_KEYS, flatten
+from tprnn.config import EXECUTION_KEYS, SEED_KEYS, flatten, seeds_of
 from tprnn.errors import DamagedFile, UserError
 from tprnn.store import CONFIG, RESULT, RunFolder, Store, stored_spec
 
@@ -34,7 +34,7 @@ def read_row(folder: RunFolder) -> Row:
     """One run as a row, as of the budget it was trained for last. Raises DamagedFile.
 
     `status` is the result's, or "running" where a process works on the run now, or "started" where it was broken
-    off without a word; the numbers of such a run are None.
+    off without a word; the numbers of such a run are None. `init_seed` and `data_seed` are numbers for every run.
     """
     config = folder.shared_config()
     spec = stored_spec(folder.path / CONFIG, config)
@@ -63,6 +63,9 @@ def read_row(folder: RunFolder) -> Row:
     row.update((key, value) for key, value in flatten(config).items() if key not in row)
     if made_on := result.get("machine"):  # results of before have none
         row.update(flatten({"machine": made_on}))
+    init, data = row["init_seed"], row["data_seed"] = seeds_of(config)
+    if init == data:
+        row["seed"] = init  # nothing is drawn from another
     return row
 
 
@@ -189,7 +192,7 @@ TELLING = (
 
 @dataclass
 class Group:
-    """Runs that differ in their seed only."""
+    """Runs that differ in their seeds only: in `seed`, or in `init_seed` and `data_seed`."""
 
     labels: dict[str, Any]
     """What sets it apart from the other groups: short name -> value, None where the member has no such setting."""
@@ -202,8 +205,11 @@ class Group:
 
     @property
     def seeds(self) -> str:
-        """`5 seeds`, or `seed 0` where there is one run."""
-        return f"{len(self.rows)} seeds" if len(self.rows) > 1 else f"seed {self.rows[0].get('seed')}"
+        """`5 seeds`, or `seed 0` where there is one run (`init_seed 0, data_seed 1` where they differ)."""
+        if len(self.rows) > 1:
+            return f"{len(self.rows)} seeds"
+        init, data = seeds_of(self.rows[0])
+        return f"seed {init}" if init == data else f"init_seed {init}, data_seed {data}"
 
     @property
     def title(self) -> str:
@@ -231,13 +237,13 @@ MACHINE = ("machine.cpu", "machine.instructions", "machine.blas", "machine.compi
 
 
 def _config(row: Row) -> Row:
-    """What makes the run what it is, but for its seed. An empty mapping is the same as none."""
+    """What makes the run what it is, but for its seeds. An empty mapping is the same as none."""
     return {
         key: value
         for key, value in row.items()
         if key not in FIXED
         and key not in EXECUTION_KEYS
-        and key != "seed"
+        and key not in SEED_KEYS
         and not key.startswith("machine.")
         and value != {}
     }
@@ -248,7 +254,7 @@ def _machine(row: Row) -> Row:
 
 
 def group_rows(rows: Sequence[Row]) -> list[Group]:
-    """Rows in groups that differ in their seed only, labelled by what sets them apart, in the order of their labels.
+    """Rows in groups that differ in their seeds only, labelled by what sets them apart, in the order of the labels.
 
     Runs of different machines are different groups; those that do not tell theirs are another, where there are several.
     """

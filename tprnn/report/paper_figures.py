@@ -71,7 +71,7 @@ class Found:
         return sum(line.missing for line in self.lines)
 
     def one_point(self) -> Sequence[Line]:
-        """Its lines, of each of which all runs differ in their seed only. Raises UserError for a grid."""
+        """Its lines, of each of which all runs differ in their seeds only. Raises UserError for a grid."""
         for line in self.lines:
             if len(line.specs) > len(self.budget.seeds):
                 raise UserError(

@@ -1,4 +1,4 @@
-"""A tidy table of any set of runs: one line per group of runs that differ in their seed only."""
+"""A tidy table of any set of runs: one line per group of runs that differ in their seeds only."""
 
 from __future__ import annotations
 

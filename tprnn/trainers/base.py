@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tprnn.config import member_class, setting
+from tprnn.core.streams import Seeds
 from tprnn.errors import UserError, nearest
 from tprnn.models.base import Model
 from tprnn.optimizers.base import Optimizer, per_run
@@ -97,8 +98,8 @@ class Trainer(ABC):
     additive: ClassVar[bool] = False
     """Whether the rule trains only networks whose pre-activations are x_t W_xh + h_{t-1} W_hh + b_h."""
 
-    def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Model, optimizer: Optimizer) -> None:
-        self.settings, self.seeds, self.model, self.optimizer = list(settings), list(seeds), model, optimizer
+    def __init__(self, settings: Sequence[Any], seeds: Seeds, model: Model, optimizer: Optimizer) -> None:
+        self.settings, self.seeds, self.model, self.optimizer = list(settings), seeds, model, optimizer
         self._numbers: dict[str, Tensor | float] = {}
         self._joined: dict[tuple[tuple[str, ...], str], Joined] = {}
 
@@ -129,21 +130,21 @@ class Trainer(ABC):
 
     def start(self) -> State:
         """Parameters and slots before the first step."""
-        params = self.model.init(self.seeds)
+        params = self.model.init(self.seeds.init)
         params |= {name: self.start_one(name, shape) for name, shape in self.shapes().items() if name not in params}
         learning = {name: w for name, w in params.items() if name not in self.fixed}
         return State(params, {name: self.optimizer.start(w) for name, w in learning.items()})
 
     def start_one(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """The initial value of a parameter of the rule's own."""
-        return self.model.init_one(self.seeds, name, shape)
+        return self.model.init_one(self.seeds.init, name, shape)
 
     @abstractmethod
     def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
         """One update on one batch, in place; returns the training loss E [R] before it.
 
         `position` is the iteration, [R] where runs of a stack stand at different ones: what the rule draws must be a
-        function of it and of the seeds. No value may be asked of a tensor (`bool`, `.item()`, a mask as an index): on a
+        function of it and of `self.seeds.data`. No value may be asked of a tensor (`bool`, `.item()`, a mask as an index): on a
         GPU the iteration is recorded once and played back.
         """
 

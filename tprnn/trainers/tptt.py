@@ -34,7 +34,7 @@ from tprnn.config import rate, setting
 from tprnn.core import scans
 from tprnn.core.activations import pair_like
 from tprnn.core.products import one_step, outer_sum, row_sum, rows
-from tprnn.core.streams import Stream, normals, uniform
+from tprnn.core.streams import Seeds, Stream, normals, uniform
 from tprnn.core.work import chunks, step_slices
 from tprnn.models.base import States, Tensors
 from tprnn.optimizers.base import per_run
@@ -66,14 +66,14 @@ class TPTT(Trainer):
     extra = ("V_hh", "c_h")
     recurrent: ClassVar[tuple[str, ...]] = ("V_hh",)
 
-    def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
+    def __init__(self, settings: Sequence[Any], seeds: Seeds, model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)
         self.options = self.settings[0]  # what is not per run is the same for all
         self.alpha_i, self.noise = self.number("alpha_i"), self.number("noise")
         self.noisy = any(one.noise > 0 for one in self.settings)
-        self.noise_stream = Stream(seeds, "noise", model.device)
+        self.noise_stream = Stream(seeds.data, "noise", model.device)
         self.p_g = per_run([one.p_g for one in self.settings], torch.float64, model.device)
-        self.phase_stream = Stream(seeds, "phase", model.device)
+        self.phase_stream = Stream(seeds.data, "phase", model.device)
 
     @classmethod
     def passes(cls, config: Mapping[str, Any]) -> Passes:

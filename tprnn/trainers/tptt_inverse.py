@@ -39,6 +39,7 @@ from tprnn.core import scans
 from tprnn.core.activations import ACTIVATIONS
 from tprnn.core.inverses import INVERSES
 from tprnn.core.products import one_step
+from tprnn.core.streams import Seeds
 from tprnn.core.work import step_slices
 from tprnn.errors import UserError, nearest
 from tprnn.models.base import States, Tensors
@@ -66,7 +67,7 @@ class TPTTInverse(Trainer):
     Settings = TPTTInverseSettings
     additive = True
 
-    def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
+    def __init__(self, settings: Sequence[Any], seeds: Seeds, model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)
         self.options = self.settings[0]  # what is not per run is the same for all
         self.inverse = INVERSES[type(model.activation)]
