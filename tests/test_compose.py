@@ -186,7 +186,7 @@ def test_a_grid_that_gives_no_runs_is_refused(tmp_path: Path, axes: str, message
 )
 def test_a_grid_value_comes_through_an_override_line_unchanged(value: Any) -> None:
     line = f"+task.note={as_override(value)}"
-    parsed = compose.Composer(compose.config_loader())._parse(line).value()
+    parsed = compose.Composer(compose.config_loader()).parse(line).value()
     assert (parsed, type(parsed)) == (value, type(value))
 
 

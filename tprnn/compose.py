@@ -7,9 +7,9 @@ that Hydra itself uses for them: the result is that of a full composition.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
-import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,9 +27,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tprnn.config import MEMBER_KINDS, RunSpec, flatten
-from tprnn.errors import UserError, nearest
+from tprnn.errors import UnknownKey, UserError, nearest
 from tprnn.override_errors import COMPOSITION_ERRORS, one_line, strictly, unreadable
 from tprnn.overrides import as_given, as_override, for_hydra, is_hydra_line
+from tprnn.sweeps import POINTS, Point, Sweep
 
 CONFIG_MODULE = "tprnn.conf"
 CONFIG_NAME = "config"
@@ -50,8 +51,24 @@ def points(overrides: Sequence[str]) -> list[RunSpec]:
     The last axis changes fastest, the axes of the grid after those of the lines. `hydra.searchpath=[file:///dir]`
     adds a folder of YAMLs, as --config-dir does. Raises UserError as `compose`, and for a grid without points.
     """
+    return [spec for _, spec in sweep(overrides)]
+
+
+def sweep(overrides: Sequence[str]) -> list[tuple[Point, RunSpec]]:
+    """The same, each with the lines that make it. Raises UserError."""
     composer, lines = _composer_for(overrides)
-    return [composer.spec(point) for point in composer.expand(lines)]
+    return [(point, composer.spec(point)) for point in composer.expand(lines)]
+
+
+def for_one(overrides: Sequence[str], fixed: Sequence[str] = ()) -> list[str]:
+    """Lines of a single run as Hydra knows them: `trainer.tptt.alpha_i=1` becomes `trainer.alpha_i=1`.
+
+    Raises UserError for a value that is meant for a member which is not chosen.
+    """
+    own = list(filter(is_hydra_line, overrides))
+    lines = [line for line in overrides if line not in own]
+    named = any(line.partition("=")[0].count(".") > 1 for line in lines)  # else there is nothing to look up
+    return [*own, *_composer((*fixed, *own)).alone(lines)] if named else list(overrides)
 
 
 def version_base() -> dict[str, str]:
@@ -118,6 +135,7 @@ class Composer:
         self._parsed: dict[str, Override] = {}
         self._members: dict[str, list[str]] = {}
         self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._chosen: dict[tuple[str, ...], dict[str, str]] = {}
         for line in self.fixed:
             self._parse(line)
 
@@ -127,54 +145,53 @@ class Composer:
         return cls(loader, config.hydra.job.config_name, list(config.hydra.overrides.hydra))
 
     def one(self, lines: Sequence[str]) -> RunSpec:
-        """The run of lines without axes and without a grid. Raises UserError."""
-        for override in map(self._parse, lines):
+        """The run of lines without axes, points and grid. Raises UserError."""
+        config = self.config(self.alone(lines))
+        refuse_grid(config)
+        return RunSpec.from_config(config)
+
+    def alone(self, lines: Sequence[str]) -> Point:
+        """The one point of lines without axes and points (of a grid, its first). Raises UserError."""
+        for override in map(self.parse, lines):
             if override.is_sweep_override():
                 raise UserError(
                     f"'{override.input_line}' holds several values: add -m for a run of each, or write [...] for a list"
                 )
-        config = self.config(lines)
-        refuse_grid(config)
-        return RunSpec.from_config(config)
+            if override.key_or_group == POINTS:
+                raise UserError(f"'{override.input_line}' stands for many runs: add -m to run them")
+        return self.expand(lines)[0]
 
-    def expand(self, lines: Sequence[str]) -> list[list[str]]:
-        """The points of lines with axes and a grid, each as lines without. Raises UserError where there are none."""
-        axes: dict[str, list[str]] = {}
-        values: set[str] = set()
-        for override in map(self._parse, lines):
-            name = override.get_key_element()
-            if not self._is_choice(override):
-                values.add(override.key_or_group)
-            if override.is_sweep_override():
-                axes[name] = [f"{name}={value}" for value in self._sweep_values(override)]
-            else:
-                axes[name] = [str(override.input_line)]
-        grids: dict[tuple[str, ...], list[list[str]]] = {}
-        found: list[list[str]] = []
-        for point in itertools.product(*axes.values()):
-            choices = self._choices(point)
-            if choices not in grids:
-                grids[choices] = [list(row) for row in itertools.product(*self._grid_axes(choices, values))]
-            found.extend([*point, *row] for row in grids[choices])
-        return found
+    def expand(self, lines: Sequence[str]) -> list[Point]:
+        """The points of lines with axes, points and a grid, each as lines without. Raises UserError.
+
+        Every combination of members is composed once, so that a setting which one of them lacks is told here.
+        """
+        return Sweep(self, lines).points()
 
     def spec(self, lines: Sequence[str]) -> RunSpec:
         """The checked run of one point. Raises UserError."""
-        return RunSpec.from_config(self.config(lines))
+        with _named(lines):
+            return RunSpec.from_config(self._config(lines))
 
     def config(self, lines: Sequence[str]) -> dict[str, Any]:
         """The resolved config of one point, as plain containers without Hydra's own part. Raises UserError."""
-        config = copy.deepcopy(self._base(self._choices(lines)))
-        values = [override for override in map(self._parse, lines) if not self._is_choice(override)]
+        with _named(lines):
+            return self._config(lines)
+
+    def _config(self, lines: Sequence[str]) -> dict[str, Any]:
+        choices = self.choices(lines)
+        config = copy.deepcopy(self.base(choices))
+        values = [override for override in map(self.parse, lines) if not self.is_choice(override)]
         for kind in MEMBER_KINDS:
-            if kind not in config and (members := self._group_members(kind)):
+            if kind not in config and (members := self.members_of(kind)):
                 self._refuse_unknown(values, [*config, *MEMBER_KINDS])
                 raise UserError(f"{kind}: missing; give {kind}=NAME ({', '.join(members)})")
         for override in values:
-            self._apply(override, config)
+            self._apply(override, config, self.chosen(choices))
         return plain(config)
 
-    def _parse(self, line: str) -> Override:
+    def parse(self, line: str) -> Override:
+        """An override line, read. Raises UserError."""
         if line not in self._parsed:
             try:
                 (override,) = self._parser.parse_overrides([line])
@@ -185,18 +202,8 @@ class Composer:
             self._parsed[line] = override
         return self._parsed[line]
 
-    def _sweep_values(self, override: Override) -> list[str]:
-        if not override.is_discrete_sweep():
-            raise UserError(f"'{override.input_line}' has no countable values; use range(), choice() or a,b")
-        try:
-            found = list(override.sweep_string_iterator())
-        except COMPOSITION_ERRORS as error:
-            raise UserError(f"'{override.input_line}': {one_line(error)}") from error
-        if not found:
-            raise UserError(f"the grid has no points: '{override.input_line}' has no values")
-        return found
-
-    def _group_members(self, group: str) -> list[str]:
+    def members_of(self, group: str) -> list[str]:
+        """The names of a group; none for what is no group."""
         if group not in self._members:
             try:
                 with strictly():
@@ -206,16 +213,26 @@ class Composer:
             self._members[group] = found
         return self._members[group]
 
-    def _is_choice(self, override: Override) -> bool:
+    def is_choice(self, override: Override) -> bool:
         """Whether a line chooses a member of a group (Hydra's rule), not a value."""
         if isinstance(override.value(), dict) or "." in override.key_or_group:
             return False
-        return bool(self._group_members(override.key_or_group))
+        return bool(self.members_of(override.key_or_group))
 
-    def _choices(self, lines: Iterable[str]) -> tuple[str, ...]:
-        return tuple(line for line in lines if self._is_choice(self._parse(line)))
+    def choices(self, lines: Iterable[str]) -> tuple[str, ...]:
+        """Those of the lines that choose members."""
+        return tuple(line for line in lines if self.is_choice(self.parse(line)))
 
-    def _base(self, choices: tuple[str, ...]) -> DictConfig:
+    def chosen(self, choices: tuple[str, ...]) -> dict[str, str]:
+        """Group -> member of a set of choices, defaults included. Raises UserError."""
+        self.base(choices)
+        return self._chosen[choices]
+
+    def has(self, choices: tuple[str, ...], key: str) -> bool:
+        """Whether a set of choices has the setting `key`."""
+        return key in _dotted(_container(self.base(choices), resolve=False))
+
+    def base(self, choices: tuple[str, ...]) -> DictConfig:
         """The config of a set of choices before any value is put on it."""
         if choices not in self._bases:
             try:
@@ -226,6 +243,7 @@ class Composer:
             except COMPOSITION_ERRORS as error:
                 self._check_choices([*(line for line in self.fixed if "." not in line), *choices])
                 raise UserError(one_line(error, " ".join([*self.fixed, *choices]))) from error
+            self._chosen[choices] = _container(config.hydra.runtime.choices, resolve=False)
             OmegaConf.set_struct(config, False)
             config.pop("hydra", None)
             OmegaConf.set_struct(config, True)
@@ -234,12 +252,12 @@ class Composer:
 
     def _check_choices(self, choices: Iterable[str]) -> None:
         """Raise UserError for the first choice that is no member of its group."""
-        for override in map(self._parse, choices):
+        for override in map(self.parse, choices):
             group, value = override.key_or_group, override.value()
             for name in value if isinstance(value, list) else [value]:
-                if name not in self._group_members(group) and not override.is_delete():
+                if name not in self.members_of(group) and not override.is_delete():
                     shown = as_override(name).strip("'")
-                    raise UserError(f"{group}: no '{shown}'; {nearest(shown, self._group_members(group))}")
+                    raise UserError(f"{group}: no '{shown}'; {nearest(shown, self.members_of(group))}")
 
     def _refuse_unknown(self, values: Iterable[Override], known: Sequence[Any]) -> None:
         """Raise UserError for a value whose key is below none of the `known` ones."""
@@ -247,7 +265,7 @@ class Composer:
             if override.key_or_group.partition(".")[0] not in known:
                 raise UserError(f"unknown key '{override.key_or_group}'; {nearest(override.key_or_group, known)}")
 
-    def _apply(self, override: Override, config: DictConfig) -> None:
+    def _apply(self, override: Override, config: DictConfig, chosen: Mapping[str, str]) -> None:
         try:
             ConfigLoaderImpl._apply_overrides_to_config([override], config)
         except COMPOSITION_ERRORS as error:
@@ -255,25 +273,42 @@ class Composer:
             names = {*_dotted(_container(config, resolve=False)), *MEMBER_KINDS}
             if key not in names and not override.is_add():
                 alike = {name for name in names if ("." in name) == ("." in key)}
-                raise UserError(f"unknown key '{key}'; {nearest(key, alike)}") from error
+                kind = key.partition(".")[0]
+                of_member = f" of {kind}={chosen[kind]}" if kind in MEMBER_KINDS else ""
+                if key.count(".") > 1:
+                    setting = key.split(".", 2)[2]
+                    alike |= {f"{kind}.{name}.{setting}" for name in self.members_of(kind)}
+                raise UnknownKey(f"unknown key '{key}'{of_member}; {nearest(key, alike)}", key) from error
             raise UserError(one_line(error, str(override.input_line))) from error
 
-    def _grid_axes(self, choices: tuple[str, ...], given: set[str]) -> list[list[str]]:
-        """The override lines of each axis of the chosen grid that the config has and the user did not give."""
-        config = plain(self._base(choices))
+    def grid_axes(self, choices: tuple[str, ...], given: set[str]) -> dict[str, list[str]]:
+        """Key -> override lines of each axis of the chosen grid that the config has and nobody gave."""
+        config = plain(self.base(choices))
         grid = config.get("grid") or {}
         axes, known = grid.get("axes") or {}, flatten(config)
         if axes and not any(key in known for key in axes):
             raise UserError(f"grid={grid['name']}: none of its axes is a key of this config ({', '.join(axes)})")
-        lines = []
+        found = {}
         for key, entries in axes.items():
             if not isinstance(entries, list):
                 raise UserError(f"grid={grid['name']}: {key}: expected a list of values, got {entries!r}")
             if not entries:
                 raise UserError(f"the grid has no points: {key} of grid={grid['name']} has no values")
             if key in known and not any(key == name or key.startswith(f"{name}.") for name in given):
-                lines.append([f"{key}={as_override(entry)}" for entry in entries])
-        return lines
+                found[key] = [f"{key}={as_override(entry)}" for entry in entries]
+        return found
+
+
+@contextlib.contextmanager
+def _named(lines: Sequence[str]) -> Iterator[None]:
+    """Errors in the block name the set of `points` that the lines hold."""
+    try:
+        yield
+    except UserError as error:
+        if not isinstance(lines, Point) or not lines.entry:
+            raise
+        message = f"{lines.entry}: {error}"
+        raise UnknownKey(message, error.key) if isinstance(error, UnknownKey) else UserError(message) from error
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -299,7 +334,9 @@ def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def refuse_grid(config: Mapping[str, Any]) -> None:
-    """Raise UserError where a config that is to be one run has a grid."""
+    """Raise UserError where a config that is to be one run has a grid or points."""
     grid = config.get("grid") or {}
     if grid.get("axes"):
         raise UserError(f"grid={grid['name']} stands for many runs: add -m to run them")
+    if points := config.get(POINTS):
+        raise UserError(f"{POINTS}={points['name']} stands for many runs: add -m to run them")

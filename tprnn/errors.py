@@ -22,6 +22,14 @@ class TooLarge(UserError):
     """Each of the runs that are left to do needs more memory than is free."""
 
 
+class UnknownKey(UserError):
+    """A setting that a composed config does not have."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 def nearest(word: str, choices: Iterable[str], count: int = 3) -> str:
     """The ending of an error line: nearest valid names, or all of them where there are few.
 

@@ -27,6 +27,7 @@ from tprnn.override_errors import strictly
 from tprnn.overrides import as_override, for_hydra, is_hydra_line
 from tprnn.protocols.jobs import unknown_key
 from tprnn.protocols.sweep import RunFailed, job_value
+from tprnn.sweeps import at_points
 
 PROGRAM = "tprnn train"
 
@@ -76,11 +77,13 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> int:
     if args.hydra_help:  # is about Hydra alone and knows no other keys
         overrides = [line for line in overrides if is_hydra_line(line)]
     register_plugins()
+    fixed = [] if args.config_dir is None else [search_path(args.config_dir)]
+    lines = at_points(overrides) if args.multirun and not args.help else compose.for_one(overrides, fixed)
     decorated = hydra.main(
         config_path=f"pkg://{compose.CONFIG_MODULE}", config_name=compose.CONFIG_NAME, **compose.version_base()
     )(train_one)
     try:
-        with _command_line([program, *flags, *overrides]), _terminable(), strictly():
+        with _command_line([program, *flags, *lines]), _terminable(), strictly():
             decorated()
     except _Past as past:
         if isinstance(past.error, UserError):
@@ -91,7 +94,6 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> int:
     except UserError:
         raise
     except Exception as error:
-        fixed = [] if args.config_dir is None else [search_path(args.config_dir)]
         found = unknown_key(overrides) or compose.explain(error, overrides, multirun=args.multirun, fixed=fixed)
         about_hydra = " ".join(filter(is_hydra_line, overrides))
         if found is None and about_hydra and _raised_by_hydra(error):

@@ -14,7 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from tprnn.compose import points
+from tprnn.compose import sweep
 from tprnn.config import RunSpec
 from tprnn.errors import UserError
 from tprnn.overrides import choice, own_keys
@@ -23,13 +23,15 @@ from tprnn.protocols.memory import refused
 from tprnn.protocols.progress import first_line, troubles
 from tprnn.protocols.samplers import AtRandom, Sampler, Space, Trial, require_optuna, tpe
 from tprnn.store import Store
+from tprnn.sweeps import Point
 
 USAGE = """usage: tprnn search task=NAME trainer=NAME [KEY=VALUE ...] [search.trials=50] [search.batch=10]
                     [search.sampler=tpe] [search.low=1e-5] [search.high=1] [search.seeds=0]
 
 Looks for the learning rates of the trainer, log-uniformly between search.low and search.high: those with the best
 validation accuracy and, among equals, the lowest validation loss. A rate that is given (trainer.alpha_g=0.01) is held.
-Sweeps such as task.T=5,10 make one search of each point, one after the other.
+Sweeps such as task.T=5,10 or trainer=bptt,tptt_many make one search of each point, one after the other;
+trainer.bptt.clip_norm=1 is for that trainer alone.
 
   search.trials=N        trials in all; a search that is done is gone on with by a larger number
   search.batch=N         trials that are asked for at once and trained as one stack
@@ -119,8 +121,9 @@ def _rate(key: str, value: str) -> float:
     return found
 
 
-def space_of(spec: RunSpec, plan: Plan, given: Sequence[str]) -> Space:
-    """The rates that are not given. Raises UserError where there are none."""
+def space_of(spec: RunSpec, plan: Plan, point: Point) -> Space:
+    """The rates that the lines of a point (but for its grid) do not give. Raises UserError where there are none."""
+    given = {line.partition("=")[0].lstrip("+") for line in point} - point.grid
     keys = [key for key in spec.rates if key not in given]
     if not keys:
         name = spec.config["trainer"]["name"]
@@ -228,8 +231,7 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     plan, overrides = parse(argv)
-    given = [word.partition("=")[0].lstrip("+") for word in overrides]
-    searches = [(spec, space_of(spec, plan, given)) for spec in points(overrides)]
+    searches = [(spec, space_of(spec, plan, point)) for point, spec in sweep(overrides)]
     if len({study_name(spec, space) for spec, space in searches}) < len(searches):
         raise UserError("search: points differ in nothing but rates that are looked for; leave out grid or sweep")
     if plan.sampler == "tpe":

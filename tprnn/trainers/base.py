@@ -144,8 +144,8 @@ class Trainer(ABC):
         """One update on one batch, in place; returns the training loss E [R] before it.
 
         `position` is the iteration, [R] where runs of a stack stand at different ones: what the rule draws must be a
-        function of it and of `self.seeds.data`. No value may be asked of a tensor (`bool`, `.item()`, a mask as an index): on a
-        GPU the iteration is recorded once and played back.
+        function of it and of `self.seeds.data`. No value may be asked of a tensor (`bool`, `.item()`, a mask as an
+        index): on a GPU the iteration is recorded once and played back.
         """
 
     def layers(self, state: State, batch: Batch, position: int | Tensor) -> dict[str, Tensor]:

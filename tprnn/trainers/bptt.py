@@ -22,6 +22,7 @@ from torch import Tensor
 
 from tprnn.config import member_class, rate, setting
 from tprnn.core.products import norm, outer_sum, rows
+from tprnn.core.streams import Seeds
 from tprnn.errors import UserError
 from tprnn.models.base import States
 from tprnn.optimizers.base import like
@@ -46,7 +47,7 @@ class BPTT(Trainer):
 
     Settings = BPTTSettings
 
-    def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
+    def __init__(self, settings: Sequence[Any], seeds: Seeds, model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)
         self.limit: Tensor | None = None
         self.frozen: dict[str, Tensor] = {}

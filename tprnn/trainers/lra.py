@@ -44,6 +44,7 @@ from torch import Tensor
 from tprnn.config import rate, setting
 from tprnn.core.directions import normalizer, omega
 from tprnn.core.products import outer_sum, rows
+from tprnn.core.streams import Seeds
 from tprnn.core.work import step_slices
 from tprnn.errors import UserError
 from tprnn.models.base import Readout, States, Tensors
@@ -81,7 +82,7 @@ class LRA(Trainer):
     Settings = LRASettings
     additive = True
 
-    def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
+    def __init__(self, settings: Sequence[Any], seeds: Seeds, model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)
         one = self.options = self.settings[0]  # what is not per run is the same for all
         self.with_omega = any(one.omega > 0 for one in self.settings)

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from tprnn.config import setting
+from tprnn.core.streams import Seeds
 from tprnn.trainers.tptt import TPTT, TPTTSettings
 
 
@@ -46,7 +47,7 @@ class TPTTMany(TPTT):
 
     Settings = TPTTManySettings
 
-    def __init__(self, settings: Sequence[Any], seeds: Sequence[int], model: Any, optimizer: Any) -> None:
+    def __init__(self, settings: Sequence[Any], seeds: Seeds, model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)
         self.shrink = torch.tensor([one.shrink for one in self.settings], dtype=model.dtype, device=model.device)
         self.shrinks = any(one.shrink < 1.0 for one in self.settings)
