@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tprnn.config import RunSpec, TrainSettings, member_class
+from tprnn.core.streams import Seeds
 from tprnn.engine.backlog import slab_size
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def _shape(spec: RunSpec, passes: Passes) -> Shape:
     task = member("task")(spec.settings("task"))
     model = member("model")(spec.settings("model"), task, dtype, "cpu")
     optimizer = member("optimizer")([spec.settings("optimizer")], dtype, "cpu")
-    trainer = member("trainer")([spec.settings("trainer")], [0], model, optimizer)
+    trainer = member("trainer")([spec.settings("trainer")], Seeds([0], [0]), model, optimizer)
     sizes = {name: torch.Size(shape).numel() for name, shape in trainer.shapes().items()}
     (T, S), drawn, kept = _sequence(task, dtype)
     some = torch.zeros(1, 2, dtype=dtype)

@@ -1,26 +1,33 @@
-"""Depth protocol of manchev2020: at each length T all points and seeds; T grows while any of them solves it."""
+"""Depth protocol of manchev2020: at each length T all points and seeds; T grows while any of them solves it.
+
+Each combination of members and fixed settings is a climb of its own.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tabulate import tabulate
 
-from tprnn.compose import points
-from tprnn.config import RunSpec, flatten
+from tprnn.compose import sweep
+from tprnn.config import MEMBER_KINDS, SEED_KEYS, RunSpec, flatten
 from tprnn.errors import UserError
-from tprnn.overrides import choice, own_keys
+from tprnn.overrides import as_override, choice, own_keys
 from tprnn.protocols import estimate as cost
 from tprnn.protocols.many import Outcome, exit_code, run_all
+from tprnn.sweeps import Point
 
 USAGE = """usage: tprnn depth task=NAME trainer=NAME [KEY=VALUE ...] [depth.start=10] [depth.step=10] [depth.max=1000]
                    [depth.rung=first_solved] [--dry-run]
 
 Trains all points (sweeps such as seed=0,1,2 or trainer.alpha=0.1,0.01, and grid=NAME) at T = depth.start;
 T grows by depth.step as long as any of them solves it, and ends at the first failure or at depth.max.
+Rates, seeds and what a grid gives are points of one climb. Of everything else with several values (trainer=tptt,bptt,
+model.H=50,100) each has a climb of its own, side by side in one table; trainer.tptt.alpha_i=1,10 is for tptt alone.
 Finished runs are taken as of train.max_iterations and broken-off ones go on, so that a climb may be stopped and taken
 up at any time.
 
@@ -30,6 +37,7 @@ up at any time.
   --dry-run                says what the first rung and the whole climb cost at most, trains nothing
 
   tprnn depth task=random_permutation trainer=tptt seed=0,1,2 depth.rung=all
+  tprnn depth task=temporal_order trainer=tptt,bptt trainer.bptt.alpha=0.01,0.001 seed=0,1
   tprnn depth task=temporal_order trainer=tptt grid=manchev2020 depth.start=50
 """
 
@@ -37,7 +45,7 @@ RUNGS = ("first_solved", "all")
 
 
 @dataclass(frozen=True)
-class Climb:
+class Plan:
     """First length, step and last length, and when a length is done with."""
 
     start: int = 10
@@ -65,11 +73,34 @@ class Rung:
         return sum(outcome.status == "interrupted" for outcome in self.outcomes)
 
 
-def parse(argv: Sequence[str]) -> tuple[Climb, list[str]]:
-    """The climb and the overrides of the runs. Raises UserError."""
-    if any(word.partition("=")[0].lstrip("+") == "task.T" for word in argv):
+@dataclass
+class Climb:
+    """Points that one length is solved for together, and how far they came."""
+
+    label: Mapping[str, Any]
+    """What tells it from the climbs beside it."""
+    specs: Sequence[RunSpec]
+    keys: Sequence[str]
+    """What tells its points apart."""
+    rungs: list[Rung] = field(default_factory=list)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its last length was solved, or none was tried yet."""
+        return not self.rungs or bool(self.rungs[-1].solved)
+
+    def describe(self, spec: RunSpec) -> str:
+        """Which of its points a run is; empty where there is but one."""
+        flat = flatten(spec.config)
+        return told({key: flat.get(key) for key in self.keys})
+
+
+def parse(argv: Sequence[str]) -> tuple[Plan, list[str]]:
+    """The plan and the overrides of the runs. Raises UserError."""
+    keys = [word.partition("=")[0].lstrip("+").split(".") for word in argv]
+    if any((key[0], key[-1]) == ("task", "T") for key in keys):
         raise UserError("task.T: the climb sets it; give depth.start, depth.step, depth.max")
-    own, overrides = own_keys(argv, "depth", [entry.name for entry in dataclasses.fields(Climb)])
+    own, overrides = own_keys(argv, "depth", [entry.name for entry in dataclasses.fields(Plan)])
     values: dict[str, Any] = {}
     for name, text in own.items():
         key = f"depth.{name}"
@@ -79,66 +110,129 @@ def parse(argv: Sequence[str]) -> tuple[Climb, list[str]]:
             raise UserError(f"{key}: expected a whole number above 0, got {text!r}")
         else:
             values[name] = int(text)
-    climb = Climb(**values)
-    if climb.max < climb.start:
-        raise UserError(f"depth.max: expected at least depth.start = {climb.start}, got {climb.max}")
-    return climb, overrides
+    plan = Plan(**values)
+    if plan.max < plan.start:
+        raise UserError(f"depth.max: expected at least depth.start = {plan.start}, got {plan.max}")
+    return plan, overrides
 
 
-def shown_keys(specs: Sequence[RunSpec]) -> list[str]:
-    """Dotted keys that tell the points apart, and the trainer's learning rates; seed and length left out."""
-    flat = [flatten(spec.config) for spec in specs]
-    first = flat[0]
-    differing = [key for key in first if any(other.get(key) != first[key] for other in flat)]
-    return [key for key in first if key in {*specs[0].rates, *differing} - {"seed", "task.T"}]
+def climbs_of(points: Sequence[tuple[Point, RunSpec]]) -> list[Climb]:
+    """The climbs of a sweep: points that differ in nothing but rates, seeds and what the grid gave are of one climb."""
+    found: dict[tuple[tuple[str, str], ...], list[RunSpec]] = {}
+    configs: list[dict[str, Any]] = []
+    for point, spec in points:
+        of_point = {*SEED_KEYS, "task.T", *spec.rates, *point.grid}
+        config = {key: value for key, value in flatten(spec.config).items() if key not in of_point}
+        identity = tuple((key, repr(value)) for key, value in config.items())
+        if identity not in found:
+            configs.append(config)
+        found.setdefault(identity, []).append(spec)
+    return [
+        Climb(label, specs, differing([flatten(spec.config) for spec in specs]))
+        for label, specs in zip(labels(configs), found.values(), strict=True)
+    ]
 
 
-def describe(spec: RunSpec, keys: Sequence[str]) -> str:
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys in which some of the configs differ, the seeds last."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    found = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
+    return sorted(found, key=lambda key: key in SEED_KEYS)
+
+
+def labels(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What tells each config from the others: names of members; other settings where those of two configs are the same.
+
+    Members of other names have other settings, too; the name says so already.
+    """
+    names = [key for kind in MEMBER_KINDS if (key := f"{kind}.name") in differing(configs)]
+    alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for config in configs:
+        alike.setdefault(tuple(config[key] for key in names), []).append(config)
+    keys = dict.fromkeys([*names, *(key for group in alike.values() for key in differing(group))])
+    return [{key.removesuffix(".name"): config[key] for key in keys if key in config} for config in configs]
+
+
+def told(values: Mapping[str, Any]) -> str:
     """`trainer.alpha=0.01 seed=2`."""
-    flat = flatten(spec.config)
-    return " ".join(f"{key}={flat.get(key)}" for key in [*keys, "seed"])
+    return " ".join(f"{key}={shown(value)}" for key, value in values.items())
 
 
-def climb(specs: Sequence[RunSpec], plan: Climb, rungs: list[Rung]) -> None:
-    """Run the points at each length of the plan and append a rung for each, until one has no success."""
+def shown(value: Any) -> str:
+    """A value as an override line has it, names without quotes."""
+    return value if isinstance(value, str) else as_override(value)
+
+
+def go_up(climbs: Sequence[Climb], plan: Plan) -> None:
+    """Run the points of all climbs at each length of the plan; a climb ends with its first rung without success.
+
+    A rung that ends with its first success is one call for each climb, so that no other climb decides it.
+    """
     for T in range(plan.start, plan.max + 1, plan.step):
-        at_T = [spec.replace({"task.T": T}) for spec in specs]
-        rungs.append(Rung(T, run_all(at_T, first_solved=plan.rung == "first_solved")))
-        if not rungs[-1].solved:
-            return
+        going = [climb for climb in climbs if climb.goes_on]
+        for together in calls(going, plan):
+            outcomes = iter(run_all(together_at(together, T), first_solved=plan.rung == "first_solved"))
+            for climb in together:
+                climb.rungs.append(Rung(T, list(itertools.islice(outcomes, len(climb.specs)))))
 
 
-def summary(rungs: Sequence[Rung], plan: Climb, keys: Sequence[str]) -> str:
-    """A markdown table of the rungs, and a last line with t_max and the parameters that reached it."""
+def calls(climbs: Sequence[Climb], plan: Plan) -> list[list[Climb]]:
+    """Which climbs are run by one call at one length."""
+    return [list(climbs)] if plan.rung == "all" and climbs else [[climb] for climb in climbs]
+
+
+def together_at(climbs: Sequence[Climb], T: int) -> list[RunSpec]:
+    """All points of some climbs at one length."""
+    return [spec.replace({"task.T": T}) for climb in climbs for spec in climb.specs]
+
+
+def summary(climbs: Sequence[Climb], plan: Plan) -> str:
+    """A markdown table of the rungs, those of one length together, and for each climb a line with its t_max."""
+    climbed = [climb for climb in climbs if climb.rungs]
+    rungs = [(rung, climb) for climb in climbed for rung in climb.rungs]
+    pointed = any(climb.keys for climb in climbed)
+    left = any(rung.left for rung, _ in rungs)
+    columns = dict.fromkeys(key for climb in climbed for key in climb.label)
     rows = []
-    for rung in rungs:
+    for rung, climb in sorted(rungs, key=lambda pair: pair[0].T):
         fastest = rung.solved[0] if rung.solved else None
         rows.append(
-            {
-                "T": rung.T,
+            {"T": rung.T}
+            | {key: shown(climb.label[key]) if key in climb.label else "–" for key in columns}
+            | {
                 "solved": f"{len(rung.solved)}/{len(rung.outcomes)}",
                 "fastest": fastest.spec.folder_name if fastest else "–",
                 "iterations": fastest.result["iterations"] if fastest and fastest.result else "–",
-                "parameters": describe(fastest.spec, keys) if fastest else "–",
             }
-            | ({"left": rung.left} if any(rung.left for rung in rungs) else {})
+            | ({"parameters": climb.describe(fastest.spec) if fastest else "–"} if pointed else {})
+            | ({"left": rung.left} if left else {})
         )
-    climbed = [rung for rung in rungs if rung.solved]
     table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
-    if not climbed:
-        return f"{table}\n\nt_max: none, T = {rungs[-1].T} is not solved"
-    top = climbed[-1]
-    ended = top is rungs[-1]
+    return "\n".join([table, "", *(_t_max(climb, plan) for climb in climbed)])
+
+
+def _t_max(climb: Climb, plan: Plan) -> str:
+    """`trainer=tptt: t_max = 40 with trainer.alpha_i=0.1`."""
+    of = f"{told(climb.label)}: " if climb.label else ""
+    last = climb.rungs[-1]
+    tops = [rung for rung in climb.rungs if rung.solved]
+    if not tops:
+        return f"{of}t_max: none, T = {last.T} is not solved"
+    top = tops[-1]
+    ended = top is last
     note = " (depth.max reached: no failure yet)" if ended and top.T + plan.step > plan.max else ""
-    return f"{table}\n\nt_max {'≥' if ended else '='} {top.T}{note} with {describe(top.solved[0].spec, keys)}"
+    parameters = climb.describe(top.solved[0].spec)
+    return f"{of}t_max {'≥' if ended else '='} {top.T}{note}" + (f" with {parameters}" if parameters else "")
 
 
-def prices(specs: Sequence[RunSpec], plan: Climb) -> str:
+def prices(climbs: Sequence[Climb], plan: Plan) -> str:
     """What the first rung and the whole climb cost, every run to its last iteration."""
-    rungs = [
-        [cost.Part(spec.replace({"task.T": T})) for spec in specs] for T in range(plan.start, plan.max + 1, plan.step)
+    lengths = [
+        [map(cost.Part, together_at(together, T)) for together in calls(climbs, plan)]
+        for T in range(plan.start, plan.max + 1, plan.step)
     ]
-    first, whole = (cost.describe(cost.estimate(*some)) for some in (rungs[:1], rungs))
+    rungs = [[list(call) for call in at_T] for at_T in lengths]
+    first, whole = (cost.describe(cost.estimate(*itertools.chain(*some))) for some in (rungs[:1], rungs))
     return f"T = {plan.start}:\n{first}\n\nT = {plan.start} to {plan.max}:\n{whole}\n\nnothing was trained"
 
 
@@ -148,15 +242,13 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     plan, overrides = parse([word for word in argv if word != "--dry-run"])
-    specs = points([*overrides, f"task.T={plan.start}"])
+    climbs = climbs_of(sweep([*overrides, f"task.T={plan.start}"]))
     if "--dry-run" in argv:
-        print(prices(specs, plan))
+        print(prices(climbs, plan))
         return 0
-    keys = shown_keys(specs)
-    rungs: list[Rung] = []
     try:
-        climb(specs, plan, rungs)
+        go_up(climbs, plan)
     finally:  # an interrupted climb still says how far it came
-        if rungs:
-            print(summary(rungs, plan, keys))
-    return exit_code([outcome for rung in rungs for outcome in rung.outcomes])
+        if any(climb.rungs for climb in climbs):
+            print(summary(climbs, plan))
+    return exit_code([outcome for climb in climbs for rung in climb.rungs for outcome in rung.outcomes])
