@@ -1,57 +1,23 @@
-"""Climbs in depth and reproductions of tables, with a trainer that knows which lengths are solved."""
+"""Reproductions of tables, with a trainer that knows which lengths are solved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from fake_trainer import Install, Solves, Trainer, lengths, up_to
 
 from tprnn.config import RunSpec
 from tprnn.engine.signals import Interrupted
 from tprnn.errors import UserError
 from tprnn.papers.recipes import names, recipe
-from tprnn.protocols import depth, reproduce
-from tprnn.protocols.many import Outcome
-from tprnn.store import Store
-
-Solves = Callable[[RunSpec], bool]
-
-
-class Trainer:
-    """Stands for `run_all`: finishes runs by a rule, writes their folders, skips finished ones, notes its calls."""
-
-    def __init__(self, solves: Solves) -> None:
-        self.solves = solves
-        self.calls: list[list[RunSpec]] = []
-        self.trained: list[RunSpec] = []
-        self.interrupt_at: int | None = None
-        self.status = "not_solved"
-
-    def __call__(self, specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcome]:
-        self.first_solved = first_solved
-        if len(self.calls) == self.interrupt_at:
-            raise Interrupted(2)
-        self.calls.append(list(specs))
-        return [self._train(spec) for spec in specs]
-
-    def _train(self, spec: RunSpec) -> Outcome:
-        folder = Store(spec.execution["outputs"]).folder(spec)
-        if result := folder.finished(spec.train):
-            return Outcome(spec, result["status"], result, skipped=True)
-        self.trained.append(spec)
-        status = "solved" if self.solves(spec) else self.status
-        result = {"status": status, "stopped_by": "solved", "iterations": 100 + spec.config["seed"], "accuracy": 1.0}
-        folder.open(spec)
-        folder.write_result(result)
-        return Outcome(spec, status, result)
+from tprnn.protocols import reproduce
 
 
 @pytest.fixture
-def train(monkeypatch: pytest.MonkeyPatch) -> Callable[[Solves], Trainer]:
+def train(monkeypatch: pytest.MonkeyPatch) -> Install:
     def install(solves: Solves) -> Trainer:
         trainer = Trainer(solves)
-        monkeypatch.setattr(depth, "run_all", trainer)
         monkeypatch.setattr(reproduce, "run_all", trainer)
         return trainer
 
@@ -61,141 +27,6 @@ def train(monkeypatch: pytest.MonkeyPatch) -> Callable[[Solves], Trainer]:
 @pytest.fixture
 def outputs(tmp_path: Path) -> str:
     return f"outputs={tmp_path}/outputs"
-
-
-def lengths(trainer: Trainer) -> list[set[int]]:
-    return [{spec.config["task"]["T"] for spec in call} for call in trainer.calls]
-
-
-def up_to(T: int) -> Solves:
-    return lambda spec: spec.config["task"]["T"] <= T
-
-
-Install = Callable[[Solves], Trainer]
-RUN = ["task=random_permutation", "trainer=bptt"]
-
-
-# ---- depth
-
-
-def test_a_climb_grows_by_its_step_and_stops_at_the_first_failure(train: Install, outputs: str) -> None:
-    trainer = train(up_to(35))
-    assert depth.main([*RUN, "depth.start=5", "depth.step=15", outputs]) == 0
-    assert lengths(trainer) == [{5}, {20}, {35}, {50}]
-
-
-def test_a_climb_goes_on_while_any_run_solves_a_length(train: Install, outputs: str) -> None:
-    trainer = train(lambda spec: spec.config["seed"] == 1 and spec.config["task"]["T"] <= 20)
-    depth.main([*RUN, "seed=0,1,2", outputs])
-    assert lengths(trainer) == [{10}, {20}, {30}]
-    assert all([spec.config["seed"] for spec in call] == [0, 1, 2] for call in trainer.calls)
-
-
-@pytest.mark.parametrize(("words", "expected"), [([], True), (["depth.rung=all"], False)])
-def test_a_rung_ends_with_its_first_success_unless_all_are_asked_for(
-    train: Install, outputs: str, words: list[str], expected: bool
-) -> None:
-    trainer = train(up_to(10))
-    depth.main([*RUN, "seed=0,1", outputs, *words])
-    assert trainer.first_solved is expected
-
-
-def test_a_dry_climb_says_what_it_costs_and_trains_nothing(
-    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trainer = train(up_to(10))
-    words = [*RUN, "seed=0,1", "train.max_iterations=1000", "depth.max=30", outputs]
-    assert depth.main([*words, "--dry-run"]) == 0
-    printed = capsys.readouterr().out
-    assert "T = 10:\nat most 2,000 run-iterations" in printed
-    assert "T = 10 to 30:\nat most 6,000 run-iterations" in printed
-    assert not trainer.calls
-
-
-def test_each_rung_has_all_points_of_the_grid(train: Install, outputs: str) -> None:
-    trainer = train(lambda spec: spec.config["trainer"]["alpha"] == 0.01 and spec.config["task"]["T"] <= 10)
-    depth.main([*RUN, "grid=manchev2020", "seed=0,1", outputs])
-    for call in trainer.calls:
-        points = {(spec.config["trainer"]["alpha"], spec.config["seed"]) for spec in call}
-        assert points == {(10.0**-k, seed) for k in range(1, 7) for seed in (0, 1)}
-
-
-def test_the_table_of_a_climb_says_how_many_solved_and_what_was_fastest(
-    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    train(lambda spec: spec.config["trainer"]["alpha"] == 0.01 and spec.config["task"]["T"] <= 20)
-    depth.main([*RUN, "trainer.alpha=0.1,0.01", "seed=3,4", outputs])
-    printed = capsys.readouterr().out
-    rows = [[part.strip() for part in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
-    assert [(row[0], row[1]) for row in rows[1:]] == [("10", "2/4"), ("20", "2/4"), ("30", "0/4")]
-    assert rows[1][3:] == ["103", "trainer.alpha=0.01 seed=3"]
-    assert printed.splitlines()[-1] == "t_max = 20 with trainer.alpha=0.01 seed=3"
-
-
-def test_a_climb_to_its_last_length_is_a_lower_bound(
-    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trainer = train(up_to(1000))
-    depth.main([*RUN, "depth.max=25", outputs])
-    assert lengths(trainer) == [{10}, {20}]
-    assert capsys.readouterr().out.splitlines()[-1].startswith("t_max ≥ 20 (depth.max reached")
-
-
-def test_a_climb_without_success_says_so(train: Install, outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
-    train(up_to(0))
-    assert depth.main([*RUN, outputs]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "t_max: none, T = 10 is not solved"
-
-
-def test_failed_runs_make_the_exit_code_one(train: Install, outputs: str) -> None:
-    trainer = train(up_to(10))
-    trainer.status = "failed"
-    assert depth.main([*RUN, outputs]) == 1
-
-
-def test_an_interrupted_climb_shows_how_far_it_came(
-    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trainer = train(up_to(100))
-    trainer.interrupt_at = 2
-    with pytest.raises(Interrupted):
-        depth.main([*RUN, outputs])
-    assert capsys.readouterr().out.splitlines()[-1] == "t_max ≥ 20"
-
-
-def test_a_climb_repeated_trains_nothing_again(train: Install, outputs: str) -> None:
-    train(up_to(20))
-    depth.main([*RUN, outputs])
-    again = train(up_to(20))
-    depth.main([*RUN, outputs])
-    assert lengths(again) == [{10}, {20}, {30}]
-    assert not again.trained
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ([*RUN, "task.T=20"], "task.T"),
-        ([*RUN, "depth.stat=10"], "nearest: depth.start"),
-        ([*RUN, "depth.rung=first"], "depth.rung: 'first' is not a choice; nearest: first_solved"),
-        ([*RUN, "depth.step=0"], "depth.step: expected a whole number"),
-        ([*RUN, "depth.max"], "depth.max: expected a whole number"),
-        ([*RUN, "depth.start=50", "depth.max=40"], "depth.max"),
-        ([*RUN, "trainer.alfa=1"], "trainer.alpha"),
-        (["task=adding", "trainer=tptt", "depth.start=3"], "adding needs"),
-        (["task=adding"], "trainer"),
-    ],
-)
-def test_bad_climbs_are_refused_before_anything_is_trained(
-    train: Install, outputs: str, words: list[str], says: str
-) -> None:
-    trainer = train(up_to(100))
-    with pytest.raises(UserError, match=says):
-        depth.main([*words, outputs])
-    assert not trainer.calls
-
-
-# ---- reproduce
 
 
 TABLE1 = ["manchev2020/table1", "budget=laptop"]

@@ -1,4 +1,4 @@
-"""Seeds: `seed` sets everything; `init_seed` and `data_seed` hold the start or the data still while the other varies."""
+"""Seeds: `seed` sets everything; `init_seed` and `data_seed` hold one of two still while the other varies."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ COMMANDS = {
     "reproduce": ("tprnn.protocols.reproduce", "main", "the runs behind a published table or figure; resumable"),
     "report": ("tprnn.report.cli", "report_main", "tables of runs, and ours beside published ones"),
     "plot": ("tprnn.report.cli", "plot_main", "training curves of runs, and figures of papers"),
-    "list": ("tprnn.listing", "main", "tasks, models, trainers, optimizers, grids, papers, budgets"),
+    "list": ("tprnn.listing", "main", "tasks, models, trainers, optimizers, grids, points, papers, budgets"),
 }
 
 # Commands that take overrides, where these flags are short for one.

@@ -17,6 +17,7 @@ SECTIONS = {
     "optimizers": ("optimizer", "optimizer=NAME"),
     "probes": ("probe", "probe=NAME"),
     "grids": ("grid", "grid=NAME, with -m"),
+    "points": ("points", "points=NAME, with -m"),
     "papers": ("paper", "tprnn reproduce NAME; a figure is drawn by tprnn plot NAME"),
     "budgets": ("paper", "tprnn reproduce NAME budget=NAME"),
 }

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tprnn.compose import Composer
 
 POINTS = "points"
+_NULL = "${oc.decode:null}"  # choice(null) is no Hydra
 _EXAMPLE = "{trainer: tptt, trainer.alpha_f: 0.01}"
 
 Lines = tuple[str, ...]
@@ -39,8 +40,8 @@ def at_points(overrides: Sequence[str]) -> list[str]:
     """Lines of a multirun as Hydra gets them: with values of groups, and sets of points, as sweeps of one value.
 
     Before its sweeper runs, Hydra composes a config of its own from all lines but sweeps. No member is chosen in it
-    where the line has several, so that it would refuse ``trainer=tptt,bptt task.T=20 trainer.clip_norm=1``. Written
-    as ``trainer.clip_norm=choice(1)`` a value reaches the points alone, where members are chosen, whatever the sweeper.
+    where the line has several, so that it would refuse ``trainer=tptt,tptt_hx trainer.alpha_i=1``. Written as
+    ``trainer.alpha_i=choice(1)`` a value reaches the points alone, where members are chosen, whatever the sweeper.
     """
     parser = OverridesParser.create()
     found = []
@@ -55,7 +56,7 @@ def at_points(overrides: Sequence[str]) -> list[str]:
         if is_hydra_line(line) or override.is_sweep_override() or override.is_delete() or not (of_group and value):
             found.append(line)
         else:
-            found.append(f"{key}=choice({value})")
+            found.append(f"{key}=choice({_NULL if override.value() is None else value})")
     return found
 
 
@@ -130,12 +131,13 @@ class Sweep:
         if not override.is_discrete_sweep():
             raise UserError(f"'{override.input_line}' has no countable values; use range(), choice() or a,b")
         try:
-            found = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+            values = [str(value) for value in override.sweep_string_iterator()]  # with Hydra's escapes
         except COMPOSITION_ERRORS as error:
             raise UserError(f"'{override.input_line}': {one_line(error)}") from error
-        if not found:
+        if not values:
             raise UserError(f"the grid has no points: '{override.input_line}' has no values")
-        return found
+        name = override.get_key_element()
+        return [f"{name}=" + ("null" if value.replace("\\", "") == _NULL else value) for value in values]
 
     def _member_of(self, key: str) -> Member | None:
         """Whom ``trainer.tptt.alpha_i`` is meant for: ("trainer", "tptt")."""

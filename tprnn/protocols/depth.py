@@ -122,7 +122,8 @@ def climbs_of(points: Sequence[tuple[Point, RunSpec]]) -> list[Climb]:
     configs: list[dict[str, Any]] = []
     for point, spec in points:
         of_point = {*SEED_KEYS, "task.T", *spec.rates, *point.grid}
-        config = {key: value for key, value in flatten(spec.config).items() if key not in of_point}
+        flat = flatten(spec.config)
+        config = {key: value for key, value in flat.items() if key not in of_point and value != {}}
         identity = tuple((key, repr(value)) for key, value in config.items())
         if identity not in found:
             configs.append(config)
@@ -141,7 +142,7 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def labels(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What tells each config from the others: names of members; other settings where those of two configs are the same.
+    """What tells each config from the others: names of members; other settings from those of the same names alone.
 
     Members of other names have other settings, too; the name says so already.
     """
@@ -149,8 +150,11 @@ def labels(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for config in configs:
         alike.setdefault(tuple(config[key] for key in names), []).append(config)
-    keys = dict.fromkeys([*names, *(key for group in alike.values() for key in differing(group))])
-    return [{key.removesuffix(".name"): config[key] for key in keys if key in config} for config in configs]
+    keys = {same: [*names, *differing(group)] for same, group in alike.items()}
+    return [
+        {key.removesuffix(".name"): config[key] for key in keys[tuple(config[name] for name in names)] if key in config}
+        for config in configs
+    ]
 
 
 def told(values: Mapping[str, Any]) -> str:
