@@ -137,7 +137,7 @@ class Composer:
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._chosen: dict[tuple[str, ...], dict[str, str]] = {}
         for line in self.fixed:
-            self._parse(line)
+            self.parse(line)
 
     @classmethod
     def of_sweep(cls, loader: ConfigLoader, config: DictConfig) -> Composer:

@@ -198,7 +198,7 @@ class RunFolder:
         return None if found is None else dict(found)
 
     def usefulness(self, train: TrainSettings) -> tuple[int, int, int]:
-        """Which of several folders of a run serves: how well it answers, where its checkpoint stands, how far it went."""
+        """Which of several folders of a run serves: how well it answers, where its checkpoint stands, how far it is."""
         answer, checkpoint, result = self.finished(train), self.load_checkpoint(), self.result()
         stands = int(checkpoint[1].get("iteration", 0)) if checkpoint else 0
         known = 0 if answer is None else 1 if is_made(answer) else 2
