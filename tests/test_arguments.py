@@ -10,7 +10,8 @@ from tprnn import cli
 from tprnn.arguments import take_outputs
 from tprnn.errors import UserError
 
-TINY = ["task=adding", "trainer=bptt", "task.T=10", "model.H=2", "train.max_iterations=1", "train.validation_size=10"]
+TINY = ["task=adding", "trainer=bptt", "task.T=10", "model.H=2", "train.max_iterations=1", "train.check_every=1"]
+TINY += ["train.validation_size=10"]
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ TINY = [
     "task.T=10",
     "model.H=2",
     "train.max_iterations=1",
+    "train.check_every=1",
     "train.validation_size=10",
     "train.batch_size=2",
     "workers=1",
