@@ -133,9 +133,9 @@ def test_a_reproduction_and_a_climb_judge_by_their_own_budget(
     for limit, status in ((20_000, "not_solved"), (100_000, "solved")):
         (climber,) = reproduce.distinct(reproduce.climbers(reproduce.parse([*words, f"max_iterations={limit}"])))
         assert [outcome.status for outcome in reproduce.run([climber])] == [status]
-        rungs: list[depth.Rung] = []
-        depth.climb([climber.spec], depth.Climb(10, 10, 10), rungs)
-        assert [bool(rung.solved) for rung in rungs] == [status == "solved"]
+        climb = depth.Climb({}, [climber.spec], [])
+        depth.go_up([climb], depth.Plan(start=10, step=10, max=10))
+        assert climb.goes_on == (status == "solved")
 
 
 def test_curves_end_at_the_budget(make: Make, outputs: str, tmp_path: Path) -> None:

@@ -39,8 +39,7 @@ EXECUTION_KEYS = frozenset(
 
 # Keys of `train` that only say where a run is cut: a run with more goes on, so they are no part of the signature.
 BUDGET_KEYS = ("max_iterations", "max_seconds")
-SIGNATURE_DIGITS = 12
-OLD_SIGNATURE_DIGITS = 10
+SIGNATURE_DIGITS, OLD_SIGNATURE_DIGITS = 12, 10
 
 
 def setting(
@@ -297,9 +296,7 @@ class RunSpec:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the signature hashes: all that makes the run's trajectory, so not its budget."""
-        train = dict(self.config["train"])
-        for key in BUDGET_KEYS:
-            train.pop(key)
+        train = {key: value for key, value in self.config["train"].items() if key not in BUDGET_KEYS}
         return self.identity_with_budget | {"train": train}
 
     @cached_property
