@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -175,7 +176,7 @@ def test_what_is_finished_or_worked_on_is_not_handed_over(
     connect: Callable[..., FakeExecutor], outputs: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake = connect()
-    specs = [make_spec({"seed": seed, "outputs": outputs}) for seed in range(4)]
+    specs = [make_spec({"seed": seed, "outputs": outputs, "locked": "leave"}) for seed in range(4)]
     write(specs[0], "solved")
     write(specs[3], "interrupted")
     with Store(outputs).folder(specs[1]).lock():
@@ -184,7 +185,37 @@ def test_what_is_finished_or_worked_on_is_not_handed_over(
     assert outcomes is not None
     assert [outcome.status for outcome in outcomes] == ["solved", "locked", "solved", "solved"]
     assert [outcome.skipped for outcome in outcomes] == [True, False, False, False]
-    assert f"run {specs[1].folder_name}: another process works on it" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"run {specs[1].folder_name}: process {os.getpid()} on {socket.gethostname()} (since" in said
+
+
+def test_what_another_call_works_on_is_waited_for_and_handed_over_if_it_is_left_unfinished(
+    connect: Callable[..., FakeExecutor],
+    outputs: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handed: list[int] = []
+
+    def work(job: Job) -> None:
+        handed.extend(spec.config["seed"] for spec in job.specs)
+        solve(job)
+
+    connect(work)
+    specs = [make_spec({"seed": seed, "outputs": outputs, "quiet": False}) for seed in range(3)]
+    with ExitStack() as locks:
+        for spec in specs[:2]:
+            locks.enter_context(Store(outputs).folder(spec).lock())
+
+        def let_go(seconds: float) -> None:
+            if "waited for" in capsys.readouterr().err:
+                write(specs[0], "solved")  # the other call ends the first run and leaves the second
+                locks.close()
+
+        monkeypatch.setattr(cluster.time, "sleep", let_go)
+        outcomes = cluster.run_jobs(specs, settings()) or []
+    assert handed == [2, 1]
+    assert [outcome.status for outcome in outcomes] == 3 * ["solved"]
 
 
 def test_a_larger_budget_is_handed_over_once_and_a_smaller_one_is_not(
@@ -235,7 +266,7 @@ def test_runs_of_a_job_that_died_are_counted_with_its_id_and_its_reason(
 def test_a_run_that_another_process_took_first_is_left_to_it(
     connect: Callable[..., FakeExecutor], outputs: str
 ) -> None:
-    spec = make_spec({"outputs": outputs})
+    spec = make_spec({"outputs": outputs, "locked": "leave"})
     with ExitStack() as locks:
         connect(lambda job: locks.enter_context(Store(outputs).folder(spec).lock()))
         outcomes = cluster.run_jobs([spec], settings())

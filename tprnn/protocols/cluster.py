@@ -32,7 +32,7 @@ from tprnn.protocols.progress import first_line, last_line
 from tprnn.protocols.ray_executor import RayExecutor
 from tprnn.protocols.shared import as_asked, distinct, furthest
 from tprnn.protocols.submitit_executors import LocalExecutor, SlurmExecutor
-from tprnn.store import RESULT, Store
+from tprnn.store import RESULT, RunFolder, Store
 
 UNFINISHED = "unfinished"
 """The status of a run whose job ended (killed, lost, cancelled) before the run did."""
@@ -46,7 +46,8 @@ def run_jobs(specs: Sequence[RunSpec], settings: JobSettings) -> list[Outcome] |
 
     Without `wait`: None, as soon as the jobs are handed over. Raises UserError before anything is handed over
     (no such cluster, outputs not writable, refused settings); KeyboardInterrupt and Interrupted leave the jobs as they
-    are.
+    are. What other calls work on is waited for and, where they leave it unfinished, handed over (but with
+    `locked=leave`).
     """
     if not specs:
         return []
@@ -57,14 +58,38 @@ def run_jobs(specs: Sequence[RunSpec], settings: JobSettings) -> list[Outcome] |
     if not store.root.is_dir():
         store.check_writable()
     unique = furthest(specs)
-    outcomes = _settled(store, unique, force=execution["force"])
-    waiting = [spec for signature, spec in unique.items() if signature not in outcomes]
+    outcomes: dict[str, Outcome] = {}
+    left = unique
+    while left:
+        finished = _round(left, executor, settings, store)
+        if finished is None:
+            return None
+        outcomes |= finished
+        held = [outcome.spec for outcome in finished.values() if outcome.status == "locked"]
+        left = {spec.signature: spec for spec in held} if execution["locked"] == "wait" else {}
+        _wait_for_others(store, list(left.values()), execution["quiet"])
+    for outcome in outcomes.values():
+        if outcome.status in ("failed", "locked"):
+            name = f"{outcome.spec.folder_name}: " if outcome.status == "failed" else ""
+            print(f"{name}{outcome.error}", file=sys.stderr)
+    found = [as_asked(spec, outcomes[spec.signature], store) for spec in specs]
+    print(last_line(distinct(found), store))
+    return found
+
+
+def _round(
+    specs: dict[str, RunSpec], executor: Executor, settings: JobSettings, store: Store
+) -> dict[str, Outcome] | None:
+    """Hand over what is neither finished nor worked on; outcomes by signature, or None where nothing is waited for."""
+    execution = next(iter(specs.values())).execution
+    outcomes = _settled(store, specs, force=execution["force"])
+    waiting = [spec for signature, spec in specs.items() if signature not in outcomes]
     jobs: list[Job] = []
     if waiting:
         store.check_writable()
         results = Results(store, waiting)
         jobs = executor.submit(pack(waiting, settings.runs_per_job or _runs_of_a_job(waiting[0], settings)))
-    said = _handed_over(jobs, len(unique), settings.executor)
+    said = _handed_over(jobs, len(specs), settings.executor)
     if not settings.wait:
         for outcome in outcomes.values():
             if outcome.error:
@@ -75,7 +100,7 @@ def run_jobs(specs: Sequence[RunSpec], settings: JobSettings) -> list[Outcome] |
         return None
     if not execution["quiet"]:
         finished = sum(outcome.skipped for outcome in outcomes.values())
-        print(f"{first_line(list(unique.values()), finished)}; {said}", file=sys.stderr)
+        print(f"{first_line(list(specs.values()), finished)}; {said}", file=sys.stderr)
     if waiting:
         try:
             ended = _wait(jobs, executor, results, execution["quiet"])
@@ -84,13 +109,18 @@ def run_jobs(specs: Sequence[RunSpec], settings: JobSettings) -> list[Outcome] |
             raise
         outcomes |= {outcome.spec.signature: outcome for outcome in ended}
         _tell(jobs, outcomes)
-    for outcome in outcomes.values():
-        if outcome.status in ("failed", "locked"):
-            name = f"{outcome.spec.folder_name}: " if outcome.status == "failed" else ""
-            print(f"{name}{outcome.error}", file=sys.stderr)
-    found = [as_asked(spec, outcomes[spec.signature], store) for spec in specs]
-    print(last_line(distinct(found), store))
-    return found
+    return outcomes
+
+
+def _wait_for_others(store: Store, held: Sequence[RunSpec], quiet: bool) -> None:
+    """Stay until no other call works on any of the runs."""
+    told: set[str] = set()
+    for folder in map(store.folder, held):
+        while folder.is_locked():
+            if not quiet and (holder := folder.holder()) not in told:
+                told.add(holder)
+                print(f"{holder} works on {folder.name}, and maybe on more; they are waited for", file=sys.stderr)
+            time.sleep(_POLL)
 
 
 def connect(settings: JobSettings, outputs: str) -> Executor:
@@ -139,7 +169,7 @@ def _settled(store: Store, specs: dict[str, RunSpec], *, force: bool) -> dict[st
         if not force and (result := folder.finished(spec.train)):
             found[signature] = Outcome(spec, result["status"], result, skipped=True)
         elif folder.is_locked():
-            found[signature] = _locked(spec, folder.name)
+            found[signature] = _locked(spec, folder)
     return found
 
 
@@ -207,12 +237,12 @@ def _left_over(spec: RunSpec, job: Job, store: Store) -> Outcome:
     """A run that has not ended though its job has: broken off, or another job's."""
     folder = store.folder(spec)
     if folder.is_locked():
-        return _locked(spec, folder.name)
+        return _locked(spec, folder)
     return Outcome(spec, UNFINISHED, error=f"job {job.id} ended before it")
 
 
-def _locked(spec: RunSpec, name: str) -> Outcome:
-    return Outcome(spec, "locked", error=f"run {name}: another process works on it; it is left to that")
+def _locked(spec: RunSpec, folder: RunFolder) -> Outcome:
+    return Outcome(spec, "locked", error=f"run {folder.name}: {folder.holder()} works on it; it is left to that")
 
 
 def _progress(results: Results, jobs: Sequence[Job]) -> str:
