@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tprnn import compose
+from tprnn.cli import main
 from tprnn.errors import UserError
 from tprnn.override_errors import quoted, unreadable
 from tprnn.overrides import for_hydra
@@ -39,6 +40,21 @@ BASE = ["task=adding", "trainer=tptt"]
 def test_plain_text_is_taken_without_quotes(text: str) -> None:
     assert compose.compose([*BASE, f"outputs={text}"]).execution["outputs"] == text
     assert compose.compose([*BASE, f"outputs= {text}\t"]).execution["outputs"] == text  # as Hydra trims what it reads
+
+
+@pytest.mark.parametrize("text", ["ä", "a b/ü", "~", "1#"])
+@pytest.mark.parametrize("written", ["outputs={}", "outputs='{}'", "outputs='{}',x", "outputs=choice('{}')"])
+def test_text_keeps_its_quotes_in_a_sweep(text: str, written: str) -> None:
+    first = compose.points([*BASE, written.format(text)])[0]
+    assert first.execution["outputs"] == text
+
+
+def test_text_keeps_its_quotes_in_a_multirun(capsys: pytest.CaptureFixture[str]) -> None:
+    for line in ("model.activation=ä", "model.activation=ä b", "model.activation='ä','b'", "trainer.freeze=['ä']"):
+        assert main(["train", "-m", *BASE, line]) == 2
+        err = capsys.readouterr().err
+        assert "'ä" in err
+        assert "cannot read" not in err
 
 
 @pytest.mark.parametrize(

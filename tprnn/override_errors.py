@@ -95,6 +95,11 @@ def quoted(line: str) -> str:
     return f"{key}={as_text(text)}"
 
 
+def is_readable(text: str) -> bool:
+    """Whether all characters of a value's text are such as Hydra reads, but for those in quotes."""
+    return bool(_READABLE.fullmatch(_QUOTED.sub("", text)))
+
+
 def unreadable(line: str) -> str:
     """`cannot read ...` for a line that Hydra's grammar refuses: why, and how to write what may be meant."""
     key, equals, value = line.partition("=")

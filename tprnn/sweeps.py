@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Transformer
 from omegaconf import OmegaConf
 
 from tprnn.config import MEMBER_KINDS
 from tprnn.errors import UnknownKey, UserError
-from tprnn.override_errors import COMPOSITION_ERRORS, one_line
+from tprnn.override_errors import COMPOSITION_ERRORS, is_readable, one_line
 from tprnn.overrides import as_override, for_hydra, is_hydra_line
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ def at_points(overrides: Sequence[str]) -> list[str]:
         else:
             found.append(f"{key}=choice({_NULL if override.value() is None else value})")
     return found
+
+
+def _written(value: Any) -> str:
+    """A value of a sweep as Hydra writes it, with its escapes; choice('ä') loses the quotes that 'ä' needs."""
+    text = str(Transformer.str(value))
+    return text if is_readable(text) else as_override(value)
 
 
 class Point(list[str]):
@@ -131,7 +137,7 @@ class Sweep:
         if not override.is_discrete_sweep():
             raise UserError(f"'{override.input_line}' has no countable values; use range(), choice() or a,b")
         try:
-            values = [str(value) for value in override.sweep_string_iterator()]  # with Hydra's escapes
+            values = list(map(_written, override.sweep_iterator()))
         except COMPOSITION_ERRORS as error:
             raise UserError(f"'{override.input_line}': {one_line(error)}") from error
         if not values:
