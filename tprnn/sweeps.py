@@ -11,21 +11,18 @@ sets of overrides is combined with every point of the other axes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Transformer
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from tprnn.config import MEMBER_KINDS
 from tprnn.errors import UnknownKey, UserError
 from tprnn.override_errors import COMPOSITION_ERRORS, is_readable, one_line
 from tprnn.overrides import as_override, for_hydra, is_hydra_line
-
-if TYPE_CHECKING:
-    from tprnn.compose import Composer
 
 POINTS = "points"
 _NULL = "${oc.decode:null}"  # choice(null) is no Hydra
@@ -64,6 +61,20 @@ def _written(value: Any) -> str:
     """A value of a sweep as Hydra writes it, with its escapes; choice('ä') loses the quotes that 'ä' needs."""
     text = str(Transformer.str(value))
     return text if is_readable(text) else as_override(value)
+
+
+class Composer(Protocol):
+    """What a sweep asks of `compose.Composer`, which says what each of these is."""
+
+    def parse(self, line: str) -> Override: ...
+    def members_of(self, group: str) -> list[str]: ...
+    def is_choice(self, override: Override) -> bool: ...
+    def choices(self, lines: Iterable[str]) -> Lines: ...
+    def chosen(self, choices: Lines) -> dict[str, str]: ...
+    def base(self, choices: Lines) -> DictConfig: ...
+    def has(self, choices: Lines, key: str) -> bool: ...
+    def config(self, lines: Sequence[str]) -> dict[str, Any]: ...
+    def grid_axes(self, choices: Lines, given: set[str]) -> dict[str, list[str]]: ...
 
 
 class Point(list[str]):
