@@ -109,11 +109,13 @@ def test_an_estimate_takes_no_memory_of_the_runs_size() -> None:
     assert on_meta < 2**40
 
 
-def test_a_stack_needs_more_than_its_runs_one_by_one_at_a_time() -> None:
+def test_runs_that_wait_for_their_turn_need_parameters_alone_and_a_gpu_computes_all_at_once() -> None:
     spec = make_spec({"task.T": 100})
     one, eight, many = (cost.stack_bytes(spec, R) for R in (1, 8, 64))
-    assert 6 * one < eight < 8 * one
-    assert eight < many < 2 * eight  # of those that wait for their turn, parameters alone
+    assert one < eight < 2 * one
+    assert many - eight == 8 * (eight - one)
+    at_once = [cost.stack_bytes(spec.replace({"device": "cuda"}), R) for R in (1, 8)]
+    assert 5 * at_once[0] < at_once[1] < 8 * at_once[0]
 
 
 # ---- what is free

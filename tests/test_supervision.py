@@ -156,7 +156,7 @@ import os, signal
 from tprnn.trainers.bptt import {rule} as Rule
 step = Rule.step
 def deadly(self, state, batch, position):
-    if 3 in self.seeds and int(position.max()) > 25:
+    if 3 in self.seeds.data and int(position.max()) > 25:
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, state, batch, position)
 Rule.step = deadly
@@ -189,7 +189,7 @@ def test_a_run_that_kills_its_workers_fails_alone(
 
 
 def test_workers_that_cannot_begin_are_not_started_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import os; os._exit(7)")
+    (tmp_path / "sitecustomize.py").write_text("import os, sys\nif 'spawn_main' in str(sys.orig_argv): os._exit(7)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     workers._crew(2, 1).close()
     specs = [make_spec(QUICK | {"outputs": str(tmp_path / "o"), "seed": seed, "workers": 2}) for seed in range(2)]

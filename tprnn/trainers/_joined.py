@@ -30,7 +30,7 @@ class Joined:
     ) -> None:
         self.names = names
         self.w, self.params = _join([params[name] for name in names])
-        self.g, self.gradients = _join([torch.zeros_like(w) for w in self.params])
+        self.g, self.gradients = _places(self.params)
         params.update(zip(names, self.params, strict=True))
         self.slots: dict[str, Tensor] = {}
         for slot in slots[names[0]]:
@@ -69,11 +69,20 @@ class Joined:
 
 def _join(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """[R, ...] tensors as one [R, N], and views of it in their shapes."""
-    flat = [x.flatten(1) for x in tensors]
-    line = _LINE // flat[0].itemsize
-    joined = torch.cat([torch.nn.functional.pad(x, (0, -x.shape[1] % line)) for x in flat], 1)
-    parts = joined.split([x.shape[1] + -x.shape[1] % line for x in flat], 1)
-    return joined, [part[:, : x[0].numel()].view(x.shape) for part, x in zip(parts, tensors, strict=True)]
+    joined, places = _places(tensors)
+    for place, x in zip(places, tensors, strict=True):
+        place.copy_(x)
+    return joined, places
+
+
+def _places(like: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Zeros [R, N] with room for tensors [R, ...], and views of it in their shapes."""
+    line = _LINE // like[0].itemsize
+    widths = [x[0].numel() for x in like]
+    padded = [width + -width % line for width in widths]
+    joined = like[0].new_zeros(len(like[0]), sum(padded))
+    parts = zip(joined.split(padded, 1), widths, like, strict=True)
+    return joined, [part[:, :width].view(x.shape) for part, width, x in parts]
 
 
 def _share(tensors: Sequence[Tensor], names: Sequence[str], slot: str) -> tuple[Tensor, list[Tensor]]:
