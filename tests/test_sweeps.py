@@ -257,7 +257,7 @@ def test_the_points_that_come_along_are_runs(trained: list[RunSpec]) -> None:
             "",
             "point 2 (trainer=bptt trainer.alfa=1): unknown",
         ),
-        ("[{trainer: bptt}, {trainer: tppt}]", "", "trainer: no 'tppt'; nearest: tptt"),
+        ("[{trainer: bptt}, {trainer: tppt}]", "", "point 2 (trainer='tppt'): trainer: no 'tppt'; nearest: tptt"),
         ("[{trainer: bptt}, {task: adding, trainer.alpha: 1}]", "", "point 2*task is given on the line too"),
         (
             "[{trainer: bptt, trainer.alpha: -1}]",
@@ -297,3 +297,16 @@ def test_files_without_points_are_refused(tmp_path: Path) -> None:
     (tmp_path / "points" / "none.yaml").write_text("# Nothing.\nname: none\n")
     with pytest.raises(UserError, match="points=none: expected a list of sets of overrides"):
         compose.points([TASK, "trainer=bptt", "points=none", search_path(str(tmp_path))])
+
+
+@pytest.mark.parametrize("group", ["points", "grid"])
+def test_a_file_that_is_no_yaml_is_named_with_its_line(
+    trained: list[RunSpec], tmp_path: Path, capsys: pytest.CaptureFixture[str], group: str
+) -> None:
+    (tmp_path / group).mkdir()
+    (tmp_path / group / "torn.yaml").write_text("# Torn.\nname: torn\npoints:\n  - {trainer: tptt\nx: 1\n")
+    assert cli.main(["train", "-m", TASK, "trainer=bptt", f"{group}=torn", "--config-dir", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"cannot read {tmp_path / group / 'torn.yaml'}, line 5: expected ','" in error
+    assert error.count("\n") == 1
+    assert not trained

@@ -25,10 +25,11 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from tprnn.config import MEMBER_KINDS, RunSpec, flatten
 from tprnn.errors import UnknownKey, UserError, nearest
-from tprnn.override_errors import COMPOSITION_ERRORS, one_line, strictly, unreadable
+from tprnn.override_errors import COMPOSITION_ERRORS, one_line, strictly, unreadable, unreadable_yaml
 from tprnn.overrides import as_given, as_override, for_hydra, is_hydra_line
 from tprnn.sweeps import POINTS, Point, Sweep
 
@@ -241,8 +242,10 @@ class Composer:
                         self.config_name, [*self.fixed, *choices], run_mode=RunMode.MULTIRUN
                     )
             except COMPOSITION_ERRORS as error:
-                self._check_choices([*(line for line in self.fixed if "." not in line), *choices])
+                self.check_choices([*(line for line in self.fixed if "." not in line), *choices])
                 raise UserError(one_line(error, " ".join([*self.fixed, *choices]))) from error
+            except MarkedYAMLError as error:
+                raise UserError(unreadable_yaml(error)) from error
             self._chosen[choices] = _container(config.hydra.runtime.choices, resolve=False)
             OmegaConf.set_struct(config, False)
             config.pop("hydra", None)
@@ -250,7 +253,7 @@ class Composer:
             self._bases[choices] = config
         return self._bases[choices]
 
-    def _check_choices(self, choices: Iterable[str]) -> None:
+    def check_choices(self, choices: Iterable[str]) -> None:
         """Raise UserError for the first choice that is no member of its group."""
         for override in map(self.parse, choices):
             group, value = override.key_or_group, override.value()

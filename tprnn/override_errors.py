@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from tprnn.errors import nearest
 
@@ -122,6 +123,13 @@ def unreadable(line: str) -> str:
     else:
         reason = f"write text with such characters in quotes: {_in_shell(f'{key}={_with_quotes(value)}')}"
     return f"cannot read '{line}': {reason}"
+
+
+def unreadable_yaml(error: MarkedYAMLError) -> str:
+    """`cannot read FILE, line N: ...` for a file of --config-dir that is no YAML."""
+    mark = error.problem_mark
+    place = f"{mark.name}, line {mark.line + 1}" if mark else "a YAML"
+    return f"cannot read {place}: {error.problem or error.context or 'no YAML'}"
 
 
 def _with_quotes(value: str) -> str:
