@@ -67,6 +67,12 @@ def test_runs_that_nobody_gave_so_much_are_left_out(make: Make, outputs: str) ->
     assert line(table_of(outputs, "max_iterations=5000"), "seeds", "iterations_max") == [("1", "5000")]
 
 
+@pytest.mark.parametrize("limit", ["-3", "0", "2.5", "many", "1000,x"])
+def test_a_budget_is_a_whole_number(five: list[RunFolder], outputs: str, limit: str) -> None:
+    with pytest.raises(UserError, match=r"train\.max_iterations: expected a whole number of at least 1, got"):
+        table_of(outputs, f"max_iterations={limit}")
+
+
 def test_a_status_is_asked_for_as_of_the_budget(five: list[RunFolder], outputs: str) -> None:
     (row,) = table_of(outputs, "status=solved", "max_iterations=20000")
     assert row["seeds"] == row["solved"] == "2"

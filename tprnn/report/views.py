@@ -10,7 +10,7 @@ from typing import Any
 
 from tprnn.budgets import CUT, FINISHED, is_cut
 from tprnn.config import TrainSettings
-from tprnn.errors import DamagedFile
+from tprnn.errors import DamagedFile, UserError
 from tprnn.report.frame import FIXED, NUMBERS, Row, keys_of, resolve, select
 from tprnn.store import RunFolder
 
@@ -80,13 +80,13 @@ def choose(
     A value of train.max_iterations is such a budget: every run that had as many iterations, or came to its own end
     before, is seen as of then. Without one, runs that differ in seed and budget alone are seen at each budget by which
     one of them was cut, and at the largest where one went beyond those or none was cut; without `split` each is seen
-    as of its own. Raises UserError as `select` does.
+    as of its own. Raises UserError as `select` does, and for a budget that is no whole number of at least 1.
     """
     if not rows:
         return [], []
     known = keys_of(rows)
     keys = {key: resolve(key, known) for key in where}
-    limits = [value for key, full in keys.items() if full == LIMIT for value in where[key] if type(value) is int]
+    limits = [_limit(value) for key, full in keys.items() if full == LIMIT for value in where[key]]
     settings = {key: where[key] for key, full in keys.items() if full not in (*FIXED, LIMIT)}
     alike: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in select(rows, settings):
@@ -102,6 +102,12 @@ def choose(
             if any(row["status"] in FINISHED or given[LIMIT] >= limit for given, row in seen):
                 found += [row for _, row in seen]
     return select(found, where), list({str(error): error for error in damaged}.values())
+
+
+def _limit(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise UserError(f"--where: {LIMIT}: expected a whole number of at least 1, got {value!r}")
+    return value
 
 
 def _budgets(group: Sequence[Row], damaged: list[DamagedFile]) -> list[int]:
