@@ -27,7 +27,8 @@ USAGE = """usage: tprnn depth task=NAME trainer=NAME [KEY=VALUE ...] [depth.star
 Trains all points (sweeps such as seed=0,1,2 or trainer.alpha=0.1,0.01, and grid=NAME) at T = depth.start;
 T grows by depth.step as long as any of them solves it, and ends at the first failure or at depth.max.
 Rates, seeds and what a grid gives are points of one climb. Of everything else with several values (trainer=tptt,bptt,
-model.H=50,100) each has a climb of its own, side by side in one table; trainer.tptt.alpha_i=1,10 is for tptt alone.
+model.H=50,100) each has a climb of its own, side by side in one table; trainer.tptt.alpha_i=1,10 is for tptt alone,
+and points=NAME or 'points=[{...}, {...}]' holds sets of settings as in 'tprnn train --help'.
 Finished runs are taken as of train.max_iterations and broken-off ones go on, so that a climb may be stopped and taken
 up at any time.
 

@@ -31,7 +31,8 @@ USAGE = """usage: tprnn search task=NAME trainer=NAME [KEY=VALUE ...] [search.tr
 Looks for the learning rates of the trainer, log-uniformly between search.low and search.high: those with the best
 validation accuracy and, among equals, the lowest validation loss. A rate that is given (trainer.alpha_g=0.01) is held.
 Sweeps such as task.T=5,10 or trainer=bptt,tptt_many make one search of each point, one after the other;
-trainer.bptt.clip_norm=1 is for that trainer alone.
+trainer.bptt.clip_norm=1 is for that trainer alone, and points=NAME or 'points=[{...}, {...}]' holds sets of settings as
+in 'tprnn train --help'.
 
   search.trials=N        trials in all; a search that is done is gone on with by a larger number
   search.batch=N         trials that are asked for at once and trained as one stack
