@@ -108,6 +108,15 @@ def test_what_nohup_has_ignored_stays_ignored(tmp_path: Path) -> None:
     assert subprocess.run(["sh", "-c", asked, code], check=False).returncode == 0
 
 
+def test_an_orphan_ends_without_taking_its_libraries_down() -> None:
+    """That took seconds, and the thread that ends a worker after its grace is frozen in them."""
+    code = "import multiprocessing; from tprnn.protocols import worker_process\n"
+    code += "ours, theirs = multiprocessing.Pipe(); ours.close()\n"
+    code += "worker_process.GRACE = 100.0; worker_process.main(theirs, 1); print('goes on')"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
 # ---- workers die
 
 

@@ -49,6 +49,7 @@ def main(pipe: Connection, threads: int) -> None:
         except Exception as error:
             parent.tell("error", _portable(error))
         parent.tell("done")
+    os._exit(0)  # all is saved; taking PyTorch and Numba down would cost seconds, in which the thread cannot end it
 
 
 def _portable(error: Exception) -> Exception:
