@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 from conftest import make_spec
 
 from tprnn.engine.runs import Outcome
 from tprnn.protocols import progress
 from tprnn.protocols.progress import Progress
+from tprnn.store import Store
 
 
 def test_the_time_left_is_that_of_runs_to_be_done(
@@ -30,3 +34,14 @@ def test_a_person_sees_one_line_about_it(quiet: bool, lines: int, capsys: pytest
     for _ in range(2):
         progress.emit("compiling", spec, {})
     assert capsys.readouterr().err.count("compiling for this machine") == lines
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_commands_of_the_last_line_can_be_given_as_they_are(tmp_path: Path, count: int) -> None:
+    """Also where the folder has spaces, as its override may have."""
+    store = Store(tmp_path / "a b" / "ü")
+    outcomes = [Outcome(make_spec({"seed": seed, "outputs": str(store.root)}), "not_solved") for seed in range(count)]
+    commands = progress.last_line(outcomes, store).rsplit("(", 1)[1].rstrip(")").split("; ")
+    for command in commands:
+        folder = shlex.split(command)[2:]
+        assert folder == [str(store.folder(outcomes[0].spec).path if count == 1 else store.root)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import threading
 import time
@@ -196,12 +197,13 @@ def last_line(outcomes: Sequence[Outcome], store: Store) -> str:
             text += f", accuracy {result['accuracy']:.2%}"
         if outcome.skipped:
             text += " (finished before; --force trains again)"
-        return f"{text}: {folder}  (tprnn plot {folder})"
+        return f"{text}: {folder}  ({shlex.join(['tprnn', 'plot', str(folder)])})"
     counts = Counter(_ending(outcome) for outcome in outcomes)
     skipped = sum(outcome.skipped for outcome in outcomes)
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     text += f" ({skipped} finished before)" if skipped else ""
-    return f"{text}: {store.root}/runs  (tprnn report {store.root}; tprnn plot {store.root})"
+    commands = "; ".join(shlex.join(["tprnn", command, str(store.root)]) for command in ("report", "plot"))
+    return f"{text}: {store.root}/runs  ({commands})"
 
 
 def _runs(count: int) -> str:
