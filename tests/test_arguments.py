@@ -128,3 +128,8 @@ def test_words_about_other_things_are_left() -> None:
     assert take_outputs(["outputs"]) == (None, ["outputs"])
     with pytest.raises(UserError, match="expected one folder"):
         take_outputs(["outputs=a", "outputs=a"])
+
+
+def test_the_list_of_names_takes_a_folder_of_runs_as_all_commands_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "optimizers", "outputs=elsewhere"]) == 0
+    assert "nesterov" in capsys.readouterr().out

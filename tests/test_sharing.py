@@ -94,13 +94,16 @@ def test_locked_runs_can_be_left_with_an_exit_code_of_their_own(
     small = ["model.H=8", "train.max_iterations=20", "train.check_every=20", "train.validation_size=100", "workers=1"]
     words = ["train", "-m", "task=temporal_order", "trainer=bptt", "seed=0,1", f"outputs={tmp_path}/o", *small]
     assert main(words) == 0
-    held = next(iter(Store(tmp_path / "o").folders()))
-    (held.path / "result.json").unlink()
-    with held.lock():
+    held = list(Store(tmp_path / "o").folders())
+    for folder in held:
+        (folder.path / "result.json").unlink()
+    with held[0].lock(), held[1].lock():
         assert main([*words, "locked=leave"]) == 3
         said = capsys.readouterr()
-        assert f"process {os.getpid()} on" in said.err
-        assert "1 locked" in said.out
+        assert f"run {held[0].name}: process {os.getpid()} on" in said.err
+        assert said.err.count("works on it") == 1  # one line for all that are left
+        assert "(1 more are worked on)" in said.err
+        assert "2 locked" in said.out
     assert main(words) == 0
 
 

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tprnn.arguments import Parser
+from tprnn.arguments import Parser, take_outputs
 from tprnn.errors import UserError, nearest
 
 # what `tprnn list` shows -> (folder of conf/, how the names are used)
@@ -79,7 +79,8 @@ def main(argv: Sequence[str]) -> int:
     """`tprnn list [KIND ...]`. Raises UserError for an unknown kind."""
     parser = Parser("tprnn list", "Names that commands and configs take.")
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"one or more of {', '.join(SECTIONS)}; default: all")
-    kinds = parser.parse_args(argv).kinds
+    _, words = take_outputs(argv)  # as all commands take it; names do not depend on it
+    kinds = parser.parse_args(words).kinds
     for kind in kinds:
         if kind not in SECTIONS:
             raise UserError(f"unknown kind '{kind}'; {nearest(kind, SECTIONS)}")

@@ -155,8 +155,11 @@ class Progress:
 
 
 def troubles(outcomes: Sequence[Outcome]) -> list[str]:
-    """A line for each run that failed or is another process's, and one for all that were refused for one reason."""
-    lines = [f"{one.spec.folder_name}: {one.error}" for one in outcomes if one.status in ("failed", "locked")]
+    """A line for each run that failed, one for all that are left to others, one for what was refused for one reason."""
+    lines = [f"{one.spec.folder_name}: {one.error}" for one in outcomes if one.status == "failed"]
+    left = [str(one.error) for one in outcomes if one.status == "locked"]
+    if left:
+        lines.append(left[0] + (f" ({len(left) - 1} more are worked on)" if len(left) > 1 else ""))
     refused: dict[str, list[str]] = {}
     for one in outcomes:
         if one.status == REFUSED:
