@@ -24,3 +24,14 @@ def metrics(outcome: Outcome) -> list[dict[str, Any]]:
 
 def strip(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+class After:
+    """A wish to stop that comes when it has been looked for so many times; the loop looks once in an iteration."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def is_set(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0

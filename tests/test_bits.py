@@ -15,7 +15,7 @@ import torch
 from conftest import MEMBERS, make_spec
 from hostile import Hostile
 from neighbours import FORMS, neighbours
-from quick_runs import strip
+from quick_runs import After, strip
 from run_files import in_process, same_bits
 
 from tprnn.config import RunSpec
@@ -31,17 +31,6 @@ from tprnn.store import Store
 # buffers whose size is no multiple of a vector's
 ODD = {"model.H": 7, "train.batch_size": 3, "task.T": 10}
 SHORT = {"train.check_every": 2, "train.max_iterations": 3, "train.validation_size": 12, "train.full_check_every": 2}
-
-
-class After:
-    """A signal that comes when it has been looked for some times."""
-
-    def __init__(self, looks: int) -> None:
-        self.looks = looks
-
-    def is_set(self) -> bool:
-        self.looks -= 1
-        return self.looks < 0
 
 
 def trained(specs: list[RunSpec], folder: Path, stop: Stop | None = None) -> tuple[list[Any], set[str]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import make_spec
-from quick_runs import strip
+from quick_runs import After, strip
 from run_files import same_bits
 
 from tprnn.budgets import Budget, view
@@ -46,17 +46,6 @@ def assert_same(one: RunSpec, other: RunSpec) -> None:
     assert mine[1:3] == theirs[1:3]
     assert same_bits(mine[0], theirs[0])
     assert same_bits(mine[3], theirs[3])
-
-
-class After:
-    """A stop flag that is set after so many looks at it."""
-
-    def __init__(self, looks: int) -> None:
-        self.looks = looks
-
-    def is_set(self) -> bool:
-        self.looks -= 1
-        return self.looks < 0
 
 
 @pytest.fixture

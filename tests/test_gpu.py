@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import MEMBERS, make_spec
-from quick_runs import QUICK, strip
+from quick_runs import QUICK, After, strip
 
 from tprnn.config import RunSpec
 from tprnn.engine.backlog import Backlog
@@ -115,17 +115,6 @@ def test_an_iteration_is_that_of_the_cpu(trainer: str, task: str, dtype: str) ->
     tolerance = {"rtol": 1e-9, "atol": 1e-11} if dtype == "float64" else {"rtol": 1e-3, "atol": 1e-5}
     for name, value in expected.items():
         assert torch.allclose(found[name], value.to(found[name].dtype), **tolerance), name
-
-
-class After:
-    """A stop after some looks, one an iteration."""
-
-    def __init__(self, looks: int) -> None:
-        self.looks = looks
-
-    def is_set(self) -> bool:
-        self.looks -= 1
-        return self.looks < 0
 
 
 def contents(specs: list[RunSpec]) -> list[Any]:
