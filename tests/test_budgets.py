@@ -257,6 +257,7 @@ def test_metrics_are_read_only_where_less_is_asked_for_than_was_run() -> None:
     def never() -> list[Any]:
         pytest.fail("metrics were read")
 
-    for end in (result("solved", "solved", 50), result("not_solved", "max_iterations", 50)):
-        view(Budget(50), [end], never, full=5)
-        view(Budget(60), [end], never, full=5)
+    solved, cut = result("solved", "solved", 50), result("not_solved", "max_iterations", 50)
+    assert view(Budget(50), [solved], never, full=5) == view(Budget(60), [solved], never, full=5) == solved
+    assert view(Budget(50), [cut], never, full=5) == cut
+    assert view(Budget(60), [cut], never, full=5) is None

@@ -20,8 +20,7 @@ _DEATHS = 2  # of processes under a run, after which it is trained alone
 def slab_size(spec: RunSpec) -> int:
     """How many runs are computed at once on the spec's device, as one tensor program.
 
-    On a CPU each run is one by itself: its bits then cannot depend on others, and it costs next to nothing
-    (docs/performance.md).
+    On a CPU each run is one by itself, so that its bits cannot depend on others (docs/performance.md: what it costs).
     """
     return 1 if spec.execution["device"] == "cpu" else int(spec.execution["stack_size"])
 
@@ -149,8 +148,11 @@ class Backlog:
         if self._free is None or not self._elsewhere or time.monotonic() - self._looked < _LOOK_AGAIN:
             return []
         self._looked = time.monotonic()
-        back = [spec for spec in self._elsewhere if self._free(spec)]
-        self._elsewhere = [spec for spec in self._elsewhere if spec not in back]
+        back: list[RunSpec] = []
+        held: list[RunSpec] = []
+        for spec in self._elsewhere:
+            (back if self._free(spec) else held).append(spec)
+        self._elsewhere = held
         self.give_back(back)
         return self._groups()
 

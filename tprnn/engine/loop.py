@@ -33,7 +33,7 @@ from tprnn.trainers.base import State
 
 Emit = Callable[[str, RunSpec, dict[str, Any]], None]
 """Called with (kind, spec, facts). Kinds: "begin" (process), "check" (a row of the metrics), "end" (outcome),
-"elsewhere" (holder: who works on it) and "compiling"."""
+"elsewhere" (holder: who works on it), "compiling", and of a supervisor "died" (process, cause, runs)."""
 
 _POLL = 0.1  # seconds between two looks of a process that has nothing to do
 

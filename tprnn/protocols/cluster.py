@@ -28,7 +28,7 @@ from tprnn.errors import UserError
 from tprnn.protocols.executors import Executor, Job, reason
 from tprnn.protocols.jobs import PREFIX, JobSettings
 from tprnn.protocols.many import pack
-from tprnn.protocols.progress import first_line, last_line
+from tprnn.protocols.progress import first_line, last_line, troubles, waited_for
 from tprnn.protocols.ray_executor import RayExecutor
 from tprnn.protocols.shared import as_asked, distinct, furthest
 from tprnn.protocols.submitit_executors import LocalExecutor, SlurmExecutor
@@ -68,10 +68,8 @@ def run_jobs(specs: Sequence[RunSpec], settings: JobSettings) -> list[Outcome] |
         held = [outcome.spec for outcome in finished.values() if outcome.status == "locked"]
         left = {spec.signature: spec for spec in held} if execution["locked"] == "wait" else {}
         _wait_for_others(store, list(left.values()), execution["quiet"])
-    for outcome in outcomes.values():
-        if outcome.status in ("failed", "locked"):
-            name = f"{outcome.spec.folder_name}: " if outcome.status == "failed" else ""
-            print(f"{name}{outcome.error}", file=sys.stderr)
+    for line in troubles(list(outcomes.values())):
+        print(line, file=sys.stderr)
     found = [as_asked(spec, outcomes[spec.signature], store) for spec in specs]
     print(last_line(distinct(found), store))
     return found
@@ -91,9 +89,8 @@ def _round(
         jobs = executor.submit(pack(waiting, settings.runs_per_job or _runs_of_a_job(waiting[0], settings)))
     said = _handed_over(jobs, len(specs), settings.executor)
     if not settings.wait:
-        for outcome in outcomes.values():
-            if outcome.error:
-                print(outcome.error, file=sys.stderr)
+        for line in troubles(list(outcomes.values())):
+            print(line, file=sys.stderr)
         print(f"{said}; tprnn report {store.root} shows what is done")
         if jobs:
             print(executor.advice(jobs))
@@ -119,7 +116,7 @@ def _wait_for_others(store: Store, held: Sequence[RunSpec], quiet: bool) -> None
         while folder.is_locked():
             if not quiet and (holder := folder.holder()) not in told:
                 told.add(holder)
-                print(f"{holder} works on {folder.name}, and maybe on more; they are waited for", file=sys.stderr)
+                print(waited_for(holder, folder.name), file=sys.stderr)
             time.sleep(_POLL)
 
 

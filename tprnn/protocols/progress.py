@@ -105,7 +105,7 @@ class Progress:
     def _tell_of_others(self, spec: RunSpec, holder: str) -> None:
         """Each holder is named once."""
         if holder not in [known for _, known in self.under_way.values()]:
-            self._say(f"{holder} works on {spec.folder_name}, and maybe on more; they are waited for")
+            self._say(waited_for(holder, spec.folder_name))
         self.under_way[spec.signature] = (spec, holder)
 
     def _mind_silence(self) -> None:
@@ -168,6 +168,11 @@ def troubles(outcomes: Sequence[Outcome]) -> list[str]:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         lines.append(f"{names[0]}{more}: {error}")
     return lines
+
+
+def waited_for(holder: str, name: str) -> str:
+    """That a run is another call's for now."""
+    return f"{holder} works on {name}, and maybe on more; they are waited for"
 
 
 def first_line(specs: Sequence[RunSpec], skipped: int, workers: int | None = None) -> str:
