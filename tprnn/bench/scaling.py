@@ -7,6 +7,7 @@ tprnn/protocols/machines.yaml, and the check of the model is written beside what
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -101,7 +102,8 @@ def papers_block() -> str:
         for name in dict.fromkeys(job.table for job in mine):
             some = [job for job in mine if job.table == name]
             rows.append(_row(f"{paper}, table {name}", some, cost(some, cpu, gpu)))
-            notes += [f"- {paper}, table {name}: {told}." for told in dict.fromkeys(j.assumed for j in some) if told]
+            assumed = dict.fromkeys(job.assumed for job in some if job.assumed)
+            notes += [_wrapped(f"- {paper}, table {name}: {told}.", "  ") for told in assumed]
         rows.append(_row(f"**{paper}**", mine, cost(mine, cpu, gpu)))
     everything = jobs()
     rows.append(_row("**all five**", everything, cost(everything, cpu, gpu)))
@@ -114,10 +116,15 @@ def _example(cpu: Machine, gpu: Machine) -> str:
     shape = Shape(TPTT_GRADIENT, T=100, B=20, H=100, parameters=3 * 100 * 100)
     core = iteration_seconds(shape, cpu, 8, 8)
     one, many = (iteration_seconds(shape, gpu, R, R) * R for R in (1, 216))
-    return (
+    return _wrapped(
         f"One TPTT iteration at T = 100 takes {core * 1e3:.1f} ms on a core; on the H200 (estimate) {one * 1e3:.1f} ms "
         f"for one run and {many * 1e3:.1f} ms for all 216 points of the grid at once."
     )
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """As wide as the documents are."""
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _row(name: str, some: Sequence[Job], found: Cost) -> dict[str, str]:
