@@ -14,17 +14,17 @@ import dataclasses
 import hashlib
 import importlib
 import json
-import math
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from tprnn.budgets import Budget
 from tprnn.errors import UserError, nearest
+from tprnn.settings import as_before, check, check_settings, convert
+from tprnn.settings import rate as rate
+from tprnn.settings import setting as setting
 
 MEMBER_KINDS = ("task", "model", "trainer", "optimizer")
 
@@ -34,37 +34,12 @@ SEED_KEYS = ("seed", "init_seed", "data_seed")
 # Keys that say how a run is executed, not what it is: they are no part of the signature.
 EXECUTION_KEYS = frozenset(
     {"outputs", "data", "device", "threads", "workers", "stack_size", "checkpoint_seconds"}
-    | {"quiet", "force", "fail_fast", "locked", "grid", "depth", "budget", "hydra"}
+    | {"quiet", "force", "fail_fast", "locked", "grid", "depth", "budget", "hydra", "unsigned"}
 )
 
 # Keys of `train` that only say where a run is cut: a run with more goes on, so they are no part of the signature.
 BUDGET_KEYS = ("max_iterations", "max_seconds")
 SIGNATURE_DIGITS, OLD_SIGNATURE_DIGITS = 12, 10
-
-
-def setting(
-    *,
-    choices: Sequence[str] | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    per_run: bool = False,
-    searched: bool = False,
-    before: Any = "???",
-) -> Any:
-    """A dataclass field without a default (its YAML is the default's one home) and with its checks.
-
-    `low <= value <= high`, `value > above`; `per_run` settings may differ between the runs of one stack; `tprnn search`
-    looks for those that are `searched`. `before` is the value of an execution key in configs that were stored before
-    there was one.
-    """
-    checks = {"choices": choices, "low": low, "high": high, "above": above}
-    return field(metadata=checks | {"per_run": per_run, "searched": searched, "before": before})
-
-
-def rate() -> Any:
-    """A learning rate: positive, finite, one per run of a stack."""
-    return setting(above=0.0, per_run=True, searched=True)
 
 
 @dataclass(frozen=True)
@@ -135,90 +110,6 @@ def member_class(kind: str, rule: str) -> Any:
     return found[0]
 
 
-def _type_name(kind: Any) -> str:
-    if isinstance(kind, type) and not typing.get_args(kind):
-        return {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}.get(
-            kind.__name__, kind.__name__
-        )
-    if isinstance(kind, types.UnionType):
-        return " or ".join(_type_name(part) for part in typing.get_args(kind) if part is not type(None)) + " or null"
-    origin = typing.get_origin(kind)
-    if origin in (list, tuple):
-        return "a list"
-    return "a mapping of names to numbers" if origin is dict else str(kind)
-
-
-def _convert(key: str, value: Any, kind: Any) -> Any:
-    """`value` as `kind`, by the few conversions that lose nothing (1 -> 1.0, '1e-3' -> 0.001)."""
-    if isinstance(kind, types.UnionType):
-        if value is None:
-            return None
-        (kind,) = [part for part in typing.get_args(kind) if part is not type(None)]
-    if value is None or value == "???":
-        raise UserError(f"{key}: missing; expected {_type_name(kind)}")
-    origin = typing.get_origin(kind)
-    if origin in (list, tuple) and isinstance(value, (list, tuple)):
-        (part,) = typing.get_args(kind)[:1]
-        return [_convert(key, entry, part) for entry in value]
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return kind(**check_settings(key, value, kind))
-    if origin is dict and isinstance(value, Mapping):
-        part = typing.get_args(kind)[1]
-        return {str(name): _convert(f"{key}.{name}", entry, part) for name, entry in value.items()}
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    raise UserError(f"{key}: expected {_type_name(kind)}, got {value!r}")
-
-
-def _check(key: str, value: Any, meta: Mapping[str, Any]) -> None:
-    if value is None or isinstance(value, (list, dict)):
-        return
-    if isinstance(value, float) and math.isnan(value):
-        raise UserError(f"{key}: expected a number, got nan")
-    if isinstance(value, float) and math.isinf(value):
-        raise UserError(f"{key}: expected a finite number, got {value}")
-    if meta.get("choices") and value not in meta["choices"]:
-        raise UserError(f"{key}: '{value}' is not a choice; {nearest(str(value), meta['choices'])}")
-    if meta.get("above") is not None and not value > meta["above"]:
-        raise UserError(f"{key}: expected a number above {meta['above']:g}, got {value:g}")
-    if meta.get("low") is not None and not value >= meta["low"]:
-        raise UserError(f"{key}: expected at least {meta['low']:g}, got {value:g}")
-    if meta.get("high") is not None and not value <= meta["high"]:
-        raise UserError(f"{key}: expected at most {meta['high']:g}, got {value:g}")
-
-
-def check_settings(prefix: str, values: Any, schema: type, ignore: Sequence[str] = ()) -> dict[str, Any]:
-    """`values` converted to the types of the dataclass `schema` and checked; keys in its order.
-
-    Fields may be dataclasses themselves, also in lists; one that has a default there may be left out. Raises UserError
-    for an unknown or missing key, a wrong type, or a value out of range.
-    """
-    if not isinstance(values, Mapping):
-        raise UserError(f"{prefix}: expected a group of settings, got {values!r}")
-    dot = f"{prefix}." if prefix else ""
-    hints = typing.get_type_hints(schema)
-    fields = {entry.name: entry for entry in dataclasses.fields(schema)}
-    for key in values:
-        if key not in fields and key not in ignore:
-            raise UserError(f"unknown key '{dot}{key}'; {nearest(f'{dot}{key}', [dot + name for name in fields])}")
-    checked = {}
-    for name, entry in fields.items():
-        default = "???" if entry.default is dataclasses.MISSING else entry.default
-        value = _convert(f"{dot}{name}", values.get(name, default), hints[name])
-        _check(f"{dot}{name}", value, entry.metadata)
-        checked[name] = value
-    return checked
-
-
 def _hash(value: Any, digits: int = SIGNATURE_DIGITS) -> str:
     return hashlib.sha256(_canonical(value).encode()).hexdigest()[:digits]
 
@@ -253,25 +144,28 @@ class RunSpec:
         for key in sorted(top):
             if config.get(key) is None or config[key] == "???":
                 raise UserError(f"{key}: missing" + (f"; give {key}=NAME" if key in MEMBER_KINDS else ""))
-        seeds = {key: _convert(key, config.get(key), int if key == "seed" else int | None) for key in SEED_KEYS}
+        seeds = {key: convert(key, config.get(key), int if key == "seed" else int | None) for key in SEED_KEYS}
         for key, seed in seeds.items():
-            _check(key, seed, {"low": 0, "high": 2**63 - 1})
-        dtype = _convert("dtype", config["dtype"], str)
-        _check("dtype", dtype, {"choices": ("float32", "float64")})
+            check(key, seed, {"low": 0, "high": 2**63 - 1})
+        dtype = convert("dtype", config["dtype"], str)
+        check("dtype", dtype, {"choices": ("float32", "float64")})
         checked: dict[str, Any] = {**seeds, "dtype": dtype}
+        unsigned = []
         for kind in MEMBER_KINDS:
             group = config[kind]
             if not isinstance(group, Mapping) or "name" not in group:
                 raise UserError(f"{kind}: expected a member of the group {kind}, got {group!r}; see tprnn list")
-            rule = _convert(f"{kind}.rule", group.get("rule", group["name"]), str)
+            rule = convert(f"{kind}.rule", group.get("rule", group["name"]), str)
             member = member_class(kind, rule)
             settings = check_settings(kind, group, member.Settings, ignore=("name", "rule"))
             checked[kind] = {"name": str(group["name"]), "rule": rule, **settings}
+            unsigned += [f"{kind}.{name}" for name in as_before(member.Settings, settings)]
         checked["train"] = check_settings("train", config["train"], TrainSettings)
         checked["probe"] = check_settings("probe", config["probe"], ProbeSettings)
         fields = dataclasses.fields(ExecutionSettings)
-        execution = {entry.name: config.get(entry.name, entry.metadata["before"]) for entry in fields}
-        spec = cls(checked, check_settings("", execution, ExecutionSettings))
+        given = {entry.name: config[entry.name] for entry in fields if entry.name in config}
+        execution = check_settings("", given, ExecutionSettings)
+        spec = cls(checked, execution | ({"unsigned": unsigned} if unsigned else {}))
         if not spec.execution["outputs"]:
             raise UserError("outputs: expected a folder, got ''")
         member_class("trainer", spec.config["trainer"]["rule"]).check(spec.config)
@@ -280,15 +174,18 @@ class RunSpec:
 
     @cached_property
     def identity_with_budget(self) -> dict[str, Any]:
-        """The config but for shown names (`tptt_hx` IS `tptt` with wxh=local).
+        """The config but for shown names (`tptt_hx` IS `tptt` with wxh=local), and what is as before it was a setting.
 
-        Of the seeds, those that something is drawn from: one `seed` where all is drawn from the same.
+        Of the seeds, those that something is drawn from: one `seed` where all is drawn from the same. Which settings
+        are `unsigned` is stored with a run, so that its signature follows from its files alone.
         """
         identity = {key: value for key, value in self.config.items() if key not in SEED_KEYS}
+        unsigned = self.execution.get("unsigned") or ()
         init, data = seeds_of(self.config)
         identity |= {"seed": init} if init == data else {"init_seed": init, "data_seed": data}
         for kind in (*MEMBER_KINDS, "probe"):
-            identity[kind] = {key: value for key, value in identity[kind].items() if key != "name"}
+            hidden = {"name", *(key.partition(".")[2] for key in unsigned if key.startswith(f"{kind}."))}
+            identity[kind] = {key: value for key, value in identity[kind].items() if key not in hidden}
         # a probe that came later and is not asked for makes no new runs of old ones
         identity["probe"] = {key: value for key, value in identity["probe"].items() if value is not None}
         return identity
@@ -328,7 +225,7 @@ class RunSpec:
             identity[kind] = dict(identity[kind])
             for entry in dataclasses.fields(member_class(kind, identity[kind]["rule"]).Settings):
                 if entry.metadata.get("per_run"):
-                    identity[kind].pop(entry.name)
+                    identity[kind].pop(entry.name, None)
         return _canonical([identity, self.execution["device"]])
 
     @property
