@@ -1,7 +1,6 @@
 """A setting that comes later makes no new runs of old ones."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,10 +27,9 @@ def old() -> RunSpec:
 
 
 @pytest.fixture
-def came(old: RunSpec, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def came(old: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on the rule has them."""
     monkeypatch.setattr(BPTT, "Settings", Later)
-    yield
 
 
 @pytest.mark.usefixtures("came")

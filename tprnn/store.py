@@ -49,6 +49,11 @@ CONFIG, METRICS, RESULT, FAILURE = "config.yaml", "metrics.jsonl", "result.json"
 EARLIER = "earlier.jsonl"
 CHECKPOINT, MODEL = "checkpoint.safetensors", "model.safetensors"
 HOLDER = ".holder.json"
+NUMBERS = (
+    *("iterations", "accuracy", "best_accuracy", "best_validation_loss", "loss", "seconds"),
+    *("test_sequences", "test_right", "test_loss"),
+)
+"""The numbers of a result, each None where there is none."""
 RUN_FILES = (CONFIG, RESULT, METRICS, CHECKPOINT, MODEL, FAILURE, EARLIER)
 
 
@@ -385,7 +390,7 @@ def _checked(path: Path, result: dict[str, Any]) -> dict[str, Any]:
     """A result as it was read from `path`. Raises DamagedFile where it says nonsense."""
     if result.get("status") not in STATUSES:
         raise damaged(path, f"status is {result.get('status')!r}; expected one of {', '.join(STATUSES)}")
-    for key in ("iterations", "accuracy", "best_accuracy", "best_validation_loss", "loss", "seconds"):
+    for key in NUMBERS:
         value = result.get(key)
         if isinstance(value, bool) or not (value is None or isinstance(value, (int, float))):
             raise damaged(path, f"{key} is {value!r}; expected a number")

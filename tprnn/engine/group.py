@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tprnn.config import RunSpec
 from tprnn.core.products import norm
-from tprnn.engine.runs import Check, Run, stop_reason
+from tprnn.engine.runs import BEST, Check, Exam, Run, stop_reason
 from tprnn.engine.signals import Stop
 from tprnn.engine.slab import Slab
 
@@ -158,6 +158,20 @@ class Group:
             looks[run] = Check(run.progress.iteration, loss, mistakes[row], validated[row], losses[row], True, nan)
         return looks
 
+    def examine(self, run: Run, check: Check) -> Exam | None:
+        """The test set with the weights of the run's best check, those of `check` (its last) where that was better.
+
+        None where the best weights are not known: they were not kept, before there was an exam.
+        """
+        slab = self.slab.select([self.rows[self.runs.index(run)]])
+        best = {name: w.unsqueeze(0).to(slab.device) for name, w in run.best.items()}
+        if check.error < run.progress.best_error:  # a look of its budget's end
+            best = slab.state.params
+        if not best:
+            return None
+        right, loss = slab.examine(best)
+        return Exam(slab.train.validation_size, int(right), float(loss))
+
     def _asked(self, probe: str) -> bool:
         return bool(getattr(self.runs[0].spec.probe, probe))
 
@@ -172,6 +186,7 @@ class Group:
             progress.best_validation_loss = min(progress.best_validation_loss, check.validation_loss)
             if check.error < progress.best_error:
                 progress.best_error, progress.checks_since_best = check.error, 0
+                run.best = {name: w.clone() for name, w in self.tensors_of(run, parameters=True).items()}
         return stop_reason(check, progress, train)
 
     def _radii(self) -> dict[str, Tensor]:
@@ -193,7 +208,8 @@ class Group:
     def checkpoint(self, runs: Sequence[Run]) -> None:
         """Save where runs stand."""
         for run in runs:
-            run.folder.save_checkpoint(self.tensors_of(run), run.progress.as_dict())
+            best = {f"{BEST}{name}": w for name, w in run.best.items()}
+            run.folder.save_checkpoint(self.tensors_of(run) | best, run.progress.as_dict())
 
     def checkpoint_if_due(self) -> None:
         """Save all when `checkpoint_seconds` have passed since the last time."""

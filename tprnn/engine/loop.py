@@ -24,7 +24,7 @@ from tprnn.core.work import Workspace
 from tprnn.engine.backlog import Source, slab_size
 from tprnn.engine.group import Group
 from tprnn.engine.memory import ran_out
-from tprnn.engine.runs import Outcome, Progress, Run, result_of
+from tprnn.engine.runs import BEST, Outcome, Progress, Run, result_of
 from tprnn.engine.signals import Stop
 from tprnn.engine.slab import DTYPES, Slab
 from tprnn.errors import DamagedFile, RunLocked, UserError
@@ -191,7 +191,7 @@ class _Stack:
             return
         ended = group.check(started, self.emit)
         for run, reason, check in ended:
-            result = result_of(run.spec, run.progress, reason, check, self.size)
+            result = result_of(run.spec, run.progress, reason, check, self.size, group.examine(run, check))
             run.folder.save_model(group.tensors_of(run, parameters=True), {"signature": run.spec.signature})
             if is_cut(result):  # a larger budget goes on from here
                 group.checkpoint([run])
@@ -297,9 +297,11 @@ def given_up(spec: RunSpec, store: Store, line: str) -> Outcome:
 
 def _stand(run: Run) -> None:
     """Put the run where its last checkpoint left it, or at its start. Raises DamagedFile."""
-    run.progress, run.tensors = Progress(), {}
+    run.progress, run.tensors, run.best = Progress(), {}, {}
     if checkpoint := run.folder.load_checkpoint():
-        run.tensors, state = checkpoint
+        tensors, state = checkpoint
+        run.tensors = {name: value for name, value in tensors.items() if not name.startswith(BEST)}
+        run.best = {name.removeprefix(BEST): w for name, w in tensors.items() if name.startswith(BEST)}
         try:
             run.progress = Progress(**state)
         except TypeError as error:

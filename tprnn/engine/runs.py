@@ -20,6 +20,9 @@ from tprnn.store import RunFolder
 REFUSED = "refused"
 """The status of a run that nothing was begun of: it needs more memory than is free."""
 
+BEST = "best/"
+"""Before the names of the parameters of the best check, among a checkpoint's tensors."""
+
 
 @dataclass
 class Outcome:
@@ -53,6 +56,16 @@ class Progress:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The test set, looked at once, with the weights of the best check."""
+
+    sequences: int
+    right: int
+    loss: float
+    """Mean E."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +115,12 @@ STATUS_OF = {
 }
 
 
-def result_of(spec: RunSpec, progress: Progress, stopped_by: str, check: Check | None, stack: int) -> dict[str, Any]:
-    """The content of result.json. `check`: of the full set, at the end; None where there is none.
+def result_of(
+    spec: RunSpec, progress: Progress, stopped_by: str, check: Check | None, stack: int, exam: Exam | None = None
+) -> dict[str, Any]:
+    """The content of result.json. `check`: of the full set, at the end; None where there is none, as for `exam`.
 
-    One that only the budget asked for counts among the best here, but not in `progress`, which goes on.
+    A check that only the budget asked for counts among the best here, but not in `progress`, which goes on.
     """
     best_accuracy, best_loss = progress.best_accuracy, progress.best_validation_loss
     if check is not None:
@@ -118,6 +133,9 @@ def result_of(spec: RunSpec, progress: Progress, stopped_by: str, check: Check |
         "loss": None if check is None else check.loss,
         "best_accuracy": best_accuracy,
         "best_validation_loss": best_loss,
+        "test_sequences": None if exam is None else exam.sequences,
+        "test_right": None if exam is None else exam.right,
+        "test_loss": None if exam is None else exam.loss,
         "seconds": round(progress.seconds, 3),
         "signature": spec.signature,
         "versions": versions(),
@@ -165,6 +183,8 @@ class Run:
     progress: Progress
     tensors: dict[str, Tensor] = field(default_factory=dict)
     """Its checkpoint's tensors, without the runs axis; empty at the start."""
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """Its parameters at the best check, without the runs axis; empty before a check that used the full set."""
     lock: ExitStack = field(default_factory=ExitStack)
     """Closed when the run is let go."""
 

@@ -8,7 +8,7 @@ way whether others train beside it or not.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -163,16 +163,33 @@ class Slab:
         words = self._streams[stream].words(positions, count * self.task.words)
         return self.task.sample(words.view(len(self.specs), count, self.task.words)).cast(self.dtype)
 
-    def judge(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """How many sequences of a batch are answered rightly, and the sum of their losses E, [R] each."""
+    def judge(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """How many sequences of a batch are answered rightly, and the sum of their losses E, [R] each.
+
+        `params`: those to answer with; None: as they are now.
+        """
+        given = self.state.params if params is None else params
         R = len(self.specs)
         right = torch.zeros(R, dtype=torch.int64, device=self.device)
         loss = torch.zeros(R, dtype=torch.float64, device=self.device)
         for part in batch.parts(_ROWS):
-            y, mean = self.model.answers(self.state.params, part)
+            y, mean = self.model.answers(given, part)
             right += (self.task.right(y, part.targets) & y.isfinite().all(-1).all(1)).sum(-1)
             loss += mean * part.inputs.shape[2]
         return right, loss
+
+    def examine(self, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Sequences of the test set that are answered rightly with `params`, and their mean loss E, [R] each.
+
+        The set has as many sequences as the full validation set, and no decision of a run looks at it.
+        """
+        size = self.train.validation_size
+        parts = [
+            self.judge(self.draw("test", chunk, min(_CHUNK, size - chunk * _CHUNK)), params)
+            for chunk in range(-(-size // _CHUNK))
+        ]
+        right, loss = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
+        return right, loss / size
 
     def layers(self) -> dict[str, Tensor]:
         """What the rule tells of each time step, on the batch of the last iteration, [R, T] by name."""

@@ -19,14 +19,13 @@ import yaml
 from tprnn.budgets import FINISHED
 from tprnn.config import EXECUTION_KEYS, SEED_KEYS, flatten, seeds_of
 from tprnn.errors import DamagedFile, UserError
-from tprnn.store import CONFIG, RESULT, RunFolder, Store, stored_spec
+from tprnn.store import CONFIG, NUMBERS, RESULT, RunFolder, Store, stored_spec
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Row = dict[str, Any]
 
-NUMBERS = ("iterations", "accuracy", "best_accuracy", "best_validation_loss", "loss", "seconds")
 FIXED = ("run", "path", "signature", "family", "status", "stopped_by", *NUMBERS)
 
 
@@ -92,7 +91,7 @@ def to_frame(rows: Sequence[Row]) -> DataFrame:
     plain = [{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()} for row in rows]
     frame = DataFrame(plain) if plain else DataFrame(columns=list(FIXED))
     for key in NUMBERS:
-        frame[key] = frame[key].astype("Int64" if key == "iterations" else "float64")
+        frame[key] = frame[key].astype("Int64" if key in ("iterations", "test_sequences", "test_right") else "float64")
     return frame
 
 

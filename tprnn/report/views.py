@@ -11,8 +11,8 @@ from typing import Any
 from tprnn.budgets import CUT, FINISHED, is_cut
 from tprnn.config import TrainSettings
 from tprnn.errors import DamagedFile, UserError
-from tprnn.report.frame import FIXED, NUMBERS, Row, keys_of, resolve, select
-from tprnn.store import RunFolder
+from tprnn.report.frame import FIXED, Row, keys_of, resolve, select
+from tprnn.store import NUMBERS, RunFolder
 
 LIMIT = "train.max_iterations"
 _TRAIN = {f"train.{entry.name}" for entry in dataclasses.fields(TrainSettings)}
