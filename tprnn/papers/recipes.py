@@ -65,6 +65,8 @@ class Column:
     label: str
     metric: str
     overrides: tuple[str, ...]
+    # task -> what its cells have beside those
+    of_task: Mapping[str, tuple[str, ...]]
     answers: str | None
     # further fields of the published cells, e.g. {K: 10}
     where: Mapping[str, Any]
@@ -94,7 +96,8 @@ class RecipeCell:
     def overrides(self) -> list[str]:
         """The overrides that make this cell's run at its first length, seed 0, before any point of a grid."""
         rates = [f"trainer.{key}={value!r}" for key, value in self.params.items()]
-        shared = [*self.column.overrides, *self.row.overrides]
+        own = self.column.of_task.get(self.row.task, ())
+        shared = [*self.column.overrides, *own, *self.row.overrides]
         return [f"task={self.row.task}", f"task.T={self.first_T}", *shared, *rates]
 
     def spec(self, execution: Sequence[str] = ()) -> RunSpec:
@@ -236,11 +239,14 @@ def _column(record: Mapping[str, Any], shared: Mapping[str, Any]) -> Column:
     metric = record.get("metric", shared["metric"])
     if metric not in METRICS and not (shared["drawn"] and metric == RECORDED):
         raise UserError(f"{shared['where']}: metric '{metric}'; {nearest(metric, METRICS)}")
+    own = record["overrides"]
+    of_task = {task: tuple(spread(lines)) for task, lines in own.items()} if isinstance(own, dict) else {}
     return Column(
         key=record["key"],
         label=record["label"],
         metric=metric,
-        overrides=tuple(spread([*shared["overrides"], *record["overrides"]])),
+        overrides=tuple(spread([*shared["overrides"], *([] if of_task else own)])),
+        of_task=of_task,
         answers=record.get("answers"),
         where=record.get("where", {}),
         parameters=parameters if isinstance(parameters, dict) or parameters is None else {"default": parameters},
