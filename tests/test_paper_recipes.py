@@ -6,6 +6,7 @@ import csv
 import io
 import shlex
 from collections import Counter
+from importlib import resources
 
 import pytest
 import yaml
@@ -35,6 +36,30 @@ def test_cell_ids_are_unique_and_say_their_table() -> None:
     ]
     assert len({cell.id for _, cell in cells}) == len(cells)
     assert all(cell.id.startswith(f"{table.paper}.{table.id}.") for table, cell in cells)
+
+
+def test_cells_hold_what_the_head_of_the_file_describes() -> None:
+    text = resources.files("tprnn.papers").joinpath("tables.yaml").read_text(encoding="utf-8")
+    head = yaml.safe_load(text.partition("\npapers:")[0])
+    for paper in published.papers().values():
+        for table in paper.tables.values():
+            for cell in table.cells:
+                assert set(cell.fields) - set(table.common) <= set(head["fields"]), cell.id
+                for field, known in (("task", "tasks"), ("trainer", "trainers"), ("metric", "metrics")):
+                    assert cell.fields[field] in head[known], cell.id
+
+
+def test_a_cell_whose_place_or_reading_is_inferred_says_so() -> None:
+    cells = [c for p in published.papers().values() for table in p.tables.values() for c in table.cells]
+    for cell in cells:
+        fields = cell.fields
+        if candidates := fields.get("T_candidates"):
+            assert "T" in fields["inferred"], cell.id
+            assert cell.T in candidates, cell.id
+        if fields.get("value_alternatives"):
+            assert cell.uncertain, cell.id
+        if cell.uncertain:
+            assert cell.note or fields["inferred"], cell.id
 
 
 @pytest.mark.parametrize(
