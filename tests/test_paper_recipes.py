@@ -9,13 +9,12 @@ from collections import Counter
 from importlib import resources
 
 import pytest
-import yaml
 from paper_cells import CELLS, the
 
 from tprnn import compose
 from tprnn.errors import UserError
 from tprnn.papers import published
-from tprnn.papers.recipes import RecipeCell, names, recipe, spread
+from tprnn.papers.recipes import RecipeCell, names, recipe
 from tprnn.protocols import reproduce
 from tprnn.report.paper import paper_report
 
@@ -105,15 +104,6 @@ def test_every_published_cell_is_answered_once_and_at_its_length(name: str) -> N
 def test_only_tables_of_ours_answer_no_published_one() -> None:
     ours = {"beyond/rules", "manchev2020/numerics", "manchev2025/readings", "manchev2025/unit"}
     assert set(names()) - set(ANSWERING) == ours
-
-
-def test_a_list_among_overrides_gives_its_own() -> None:
-    columns = yaml.safe_load("a: [&a [x=1, &b [y=2]], z=3]\nb: [*a, w=4]\nc: *b")
-    assert [list(spread(lines)) for lines in columns.values()] == [
-        ["x=1", "y=2", "z=3"],
-        ["x=1", "y=2", "w=4"],
-        ["y=2"],
-    ]
 
 
 def test_a_row_says_what_all_of_its_cells_have() -> None:

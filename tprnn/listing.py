@@ -28,6 +28,11 @@ def conf_folder() -> Path:
     return Path(next(iter(importlib.import_module("tprnn.conf").__path__)))
 
 
+def _files(group: str) -> list[Path]:
+    """The YAMLs of a group, those of its sub-folders too; of papers those alone: what lies beside them is no recipe."""
+    return sorted((conf_folder() / group).glob("*/*.yaml" if group == "paper" else "**/*.yaml"))
+
+
 def first_comment(path: Path) -> str:
     """The first line of a YAML without its `# `; empty where that line is no comment."""
     with path.open(encoding="utf-8") as file:
@@ -38,10 +43,7 @@ def first_comment(path: Path) -> str:
 def members(group: str) -> list[tuple[str, str]]:
     """(name, one sentence) of every YAML of a group, sub-folders as `folder/name`."""
     root = conf_folder() / group
-    return [
-        (path.relative_to(root).with_suffix("").as_posix(), first_comment(path))
-        for path in sorted(root.rglob("*.yaml"))
-    ]
+    return [(path.relative_to(root).with_suffix("").as_posix(), first_comment(path)) for path in _files(group)]
 
 
 def budgets(group: str) -> list[tuple[str, str]]:
@@ -49,7 +51,7 @@ def budgets(group: str) -> list[tuple[str, str]]:
     import yaml
 
     found: dict[str, dict[str, set[int]]] = {}
-    for path in sorted((conf_folder() / group).rglob("*.yaml")):
+    for path in _files(group):
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
         for name, budget in table.get("budgets", {}).items():
             for key in ("seeds", "max_iterations"):

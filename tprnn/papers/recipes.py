@@ -9,7 +9,7 @@ docs/extending.md describes the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,11 +21,8 @@ from tprnn.config import RunSpec
 from tprnn.errors import UserError, nearest
 from tprnn.listing import conf_folder
 from tprnn.papers import grids, published
-
-# as tables.yaml names them
-METRICS = ("t_max", "iterations_to_solve", "accuracy_pct", "loss")
-# of the lines of a figure that are no score but what was recorded on the way
-RECORDED = "recorded"
+from tprnn.papers.columns import RECORDED, Column
+from tprnn.papers.columns import read as read_columns
 
 
 @dataclass(frozen=True)
@@ -58,25 +55,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Column:
-    """A trainer and its settings. `answers`: `<table>/<trainer>[/<selection>]`, None for a control."""
-
-    key: str
-    label: str
-    metric: str
-    overrides: tuple[str, ...]
-    # task -> what its cells have beside those
-    of_task: Mapping[str, tuple[str, ...]]
-    answers: str | None
-    # further fields of the published cells, e.g. {K: 10}
-    where: Mapping[str, Any]
-    # None: the grid alone says which runs there are
-    parameters: Mapping[str, Any] | None
-    # budget -> grid whose best point the cell reports: the name of one, or its axes
-    grid: Mapping[str, str | grids.Axes]
-
-
-@dataclass(frozen=True)
 class RecipeCell:
     """One cell of a recipe: what answers it, and its published counterpart."""
 
@@ -96,8 +74,7 @@ class RecipeCell:
     def overrides(self) -> list[str]:
         """The overrides that make this cell's run at its first length, seed 0, before any point of a grid."""
         rates = [f"trainer.{key}={value!r}" for key, value in self.params.items()]
-        own = self.column.of_task.get(self.row.task, ())
-        shared = [*self.column.overrides, *own, *self.row.overrides]
+        shared = self.column.lines(self.row.task, self.row.overrides)
         return [f"task={self.row.task}", f"task.T={self.first_T}", *shared, *rates]
 
     def spec(self, execution: Sequence[str] = ()) -> RunSpec:
@@ -216,44 +193,6 @@ def _budget(name: str, record: Mapping[str, Any], tasks: Iterable[str]) -> Budge
     )
 
 
-def spread(lines: Iterable[str | Iterable[Any]]) -> Iterator[str]:
-    """Override lines; a list among them, as a YAML alias puts it there, gives its own."""
-    for line in lines:
-        if isinstance(line, list):
-            yield from spread(line)
-        else:
-            yield str(line)
-
-
-def _column(record: Mapping[str, Any], shared: Mapping[str, Any]) -> Column:
-    """A column; `shared` holds what the recipe gives to all of its columns."""
-    parameters, given = record.get("parameters"), record.get("grid")
-    if given is None:
-        given = shared["grid"] if parameters is None else {}
-    if parameters is None and not given and shared["drawn"]:
-        parameters = {"default": {}}  # a line of a figure may be its overrides alone
-    grid = {budget: axes if isinstance(axes, str) else grids.inline(axes) for budget, axes in given.items()}
-    missing = [budget for budget in shared["budgets"] if budget not in grid]
-    if parameters is None and missing:
-        raise UserError(f"{shared['where']}, column {record['key']}: no parameters and no grid for budget {missing[0]}")
-    metric = record.get("metric", shared["metric"])
-    if metric not in METRICS and not (shared["drawn"] and metric == RECORDED):
-        raise UserError(f"{shared['where']}: metric '{metric}'; {nearest(metric, METRICS)}")
-    own = record["overrides"]
-    of_task = {task: tuple(spread(lines)) for task, lines in own.items()} if isinstance(own, dict) else {}
-    return Column(
-        key=record["key"],
-        label=record["label"],
-        metric=metric,
-        overrides=tuple(spread([*shared["overrides"], *([] if of_task else own)])),
-        of_task=of_task,
-        answers=record.get("answers"),
-        where=record.get("where", {}),
-        parameters=parameters if isinstance(parameters, dict) or parameters is None else {"default": parameters},
-        grid=grid,
-    )
-
-
 def _published(
     where: str, paper: str, reference: str, row: Row, fields: Mapping[str, Any], any_length: bool = False
 ) -> published.Cell:
@@ -308,13 +247,14 @@ def _recipe(name: str, record: Mapping[str, Any]) -> Recipe:
         raise UserError(f"recipe {name}: a figure's rows have a length each, e.g. {{task: {rows[0].task}, T: 10}}")
     shared = {
         "where": f"recipe {name}",
+        "conf": conf_folder(),
         "metric": metric,
         "drawn": drawn,
         "overrides": record.get("overrides", ()),
         "grid": record.get("grid", {}),
         "budgets": tuple(record["budgets"]),
     }
-    columns = tuple(_column(entry, shared) for entry in record["columns"])
+    columns = read_columns(record, shared)
     tasks = [row.task for row in rows]
     return Recipe(
         name=name,
