@@ -9,6 +9,7 @@ from collections import Counter
 from importlib import resources
 
 import pytest
+import yaml
 from paper_cells import CELLS, the
 
 from tprnn import compose
