@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # One thread per process is fastest for networks of this size.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup reproduce test test-slow test-cluster lint format bench gpu gpu-wheels results clean
+.PHONY: help setup reproduce test test-slow test-cluster lint format bench gpu gpu-wheels results records unpack-records clean
 
 help:
 	@echo "make reproduce     set up, rebuild a part of Table 1 of manchev2020 and print it (BUDGET=smoke|laptop|paper)"
@@ -27,6 +27,7 @@ help:
 	@echo "                   outputs/bench/gpu.json, docs/performance.md (DEVICE=cpu: a rehearsal, FORCE=1: anew, PYTHON=)"
 	@echo "make gpu-wheels    packages for such a machine without a registry: wheels/ (WHEELS=\"NAME ...\")"
 	@echo "make results       make the tables and figures of docs/results anew from outputs/"
+	@echo "make records       pack what they were made of into docs/results/runs.tar.xz; make unpack-records: into outputs/"
 	@echo "make setup         only make .venv and install"
 	@echo "make clean         remove .venv and caches; outputs/ stays"
 
@@ -90,6 +91,20 @@ gpu-wheels:
 
 results: setup
 	@for page in docs/results/*.md; do $(BIN)/tprnn report --into $$page || exit; done
+
+# What tables and figures are made of: configs, results and metrics, no weights. The same runs give the same bytes.
+OUTPUTS ?= outputs
+RECORDS ?= docs/results/runs.tar.xz
+TAR := tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rw,go=r --mtime=@0
+records:
+	@cd $(OUTPUTS) && find runs -name result.json -printf '%h\n' | while read -r run; do \
+		for file in config.yaml result.json earlier.jsonl metrics.jsonl; do \
+			if [ -f "$$run/$$file" ]; then printf '%s\0' "$$run/$$file"; fi; done; done > .records
+	@$(TAR) -C $(OUTPUTS) --null -T $(OUTPUTS)/.records --use-compress-program='xz -9e' -cf $(RECORDS); rm -f $(OUTPUTS)/.records
+
+unpack-records:
+	@mkdir -p $(OUTPUTS)
+	@tar -C $(OUTPUTS) --skip-old-files -xJf $(RECORDS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
