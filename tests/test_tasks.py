@@ -203,6 +203,33 @@ def test_the_baselines_of_copy_memory_are_the_papers() -> None:
         )
 
 
+CHANCE = [
+    ("adding", {"reading": "released"}),
+    ("adding", {"reading": "paper"}),
+    ("temporal_order", {}),
+    ("temporal_order_3bit", {}),
+    ("random_permutation", {}),
+    ("copy_memory", {"symbols": 3, "elements": 2}),
+    ("sequence_expansion", {"T": 5, "symbols": 2}),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), CHANCE)
+def test_chance_is_the_accuracy_of_the_best_constant_answer(name: str, settings: dict[str, Any]) -> None:
+    spec = make_spec({f"task.{key}": value for key, value in settings.items()}, task=name)
+    task = member_class("task", name)(spec.settings("task"))
+    targets = task.sample(Stream([0], "train").words([0], 20_000 * task.words).view(1, 20_000, -1)).targets
+    if task.readout == "linear":
+        answer = torch.full_like(targets, 0.5)
+    else:
+        rows, counts = torch.unique(targets[0].T, dim=0, return_counts=True)
+        best = rows[counts.argmax()]  # [S]
+        answer = torch.nn.functional.one_hot(best, task.outputs)[None, :, None].expand(1, -1, 20_000, -1)
+    found = task.right(answer, targets).double().mean().item()
+    expected = task.chance(spec.config["task"])
+    assert abs(found - expected) < 5 * (expected * (1 - expected) / 20_000) ** 0.5
+
+
 def test_a_task_without_a_baseline_says_none() -> None:
     config = make_spec({"task.T": 10}, task="adding").config["task"]
     assert member_class("task", "adding").baseline(config) is None

@@ -121,6 +121,11 @@ class Task(ABC):
         """E of a learner that remembers nothing, the line to get below; None where a task has no such line."""
         return None
 
+    @classmethod
+    def chance(cls, settings: Mapping[str, Any]) -> float | None:
+        """The share of sequences that the best constant answer gets right; None where a task does not know it."""
+        return None
+
     @abstractmethod
     def sample(self, words: Tensor) -> Batch:
         """One batch for each run from random words [R, B, words] (32 bits in int64)."""

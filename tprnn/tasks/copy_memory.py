@@ -51,6 +51,11 @@ class CopyMemory(Task):
         n = settings["elements"]
         return float(n * math.log(settings["symbols"]) / (settings["T"] + 2 * n))
 
+    @classmethod
+    def chance(cls, settings: Mapping[str, Any]) -> float:
+        """k^-n: n symbols among k, and blanks where they belong."""
+        return float(settings["symbols"] ** -settings["elements"])
+
     def sample(self, words: Tensor) -> Batch:
         n, blank = self.elements, self.symbols
         drawn = below(words, self.symbols).mT  # [R, n, B]

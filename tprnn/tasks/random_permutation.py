@@ -12,7 +12,9 @@ the answer, so the network reads T - 1. Symbols are 0, 1 and 2..99 (the paper nu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +41,11 @@ class RandomPermutation(Task):
 
     def __init__(self, settings: RandomPermutationSettings) -> None:
         self.words = settings.T if settings.reading == "released" else settings.T - 1
+
+    @classmethod
+    def chance(cls, settings: Mapping[str, Any]) -> float:
+        """One of the two symbols that occur."""
+        return 0.5
 
     def sample(self, words: Tensor) -> Batch:
         first = below(words[..., :1], 2)

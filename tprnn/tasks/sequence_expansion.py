@@ -51,6 +51,11 @@ class SequenceExpansion(Task):
         """
         return float((settings["T"] - 1) * math.log(settings["symbols"]) / settings["T"])
 
+    @classmethod
+    def chance(cls, settings: Mapping[str, Any]) -> float:
+        """k^-ceil(T/2): as many symbols among k."""
+        return float(settings["symbols"] ** -((settings["T"] + 1) // 2))
+
     def sample(self, words: Tensor) -> Batch:
         drawn = below(words, self.symbols).mT  # [R, ceil(T/2), B]
         targets = drawn.repeat_interleave(2, 1)[:, : self.T].contiguous()

@@ -10,7 +10,9 @@ paper t_1 in [T/10, 2T/10], t_2 in [4T/10, 5T/10], counted from 1.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -38,6 +40,11 @@ class TemporalOrder(Task):
         self.T = settings.T
         self.places = positions(settings.T, (1, 5) if settings.reading == "released" else (1, 4), settings.reading)
         self.words = settings.T + 4
+
+    @classmethod
+    def chance(cls, settings: Mapping[str, Any]) -> float:
+        """A class among four."""
+        return 0.25
 
     def sample(self, words: Tensor) -> Batch:
         return sample(words, self.T, self.places)

@@ -10,7 +10,9 @@ Positions (0-based): released k T/10 + {0 .. floor(T/10) - 1} for k = 1, 3, 6; p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -38,6 +40,11 @@ class TemporalOrder3Bit(Task):
         self.T = settings.T
         self.places = positions(settings.T, (1, 3, 6), settings.reading)
         self.words = settings.T + 6
+
+    @classmethod
+    def chance(cls, settings: Mapping[str, Any]) -> float:
+        """A class among eight."""
+        return 0.125
 
     def sample(self, words: Tensor) -> Batch:
         return sample(words, self.T, self.places)
