@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_trainer import FakeTrainer
 from optuna.storages import InMemoryStorage
 
 from tprnn.config import RunSpec
-from tprnn.engine.signals import Interrupted
 from tprnn.protocols import samplers, search
-from tprnn.protocols.many import Outcome
-from tprnn.store import Store
 
 RUN = ["task=copy_memory", "trainer=tptt_many", "optimizer=adam"]
 BPTT = ["task=copy_memory", "trainer=bptt"]
@@ -24,31 +22,15 @@ RATES = ("alpha_i", "alpha_f", "alpha_g")
 Judge = Callable[[RunSpec], dict[str, Any]]
 
 
-class Trainer:
-    """Stands for `run_all`: finishes runs by a rule, writes their folders, skips finished ones, notes its calls."""
+class Trainer(FakeTrainer):
+    """Knows how good settings are."""
 
     def __init__(self, judge: Judge) -> None:
+        super().__init__()
         self.judge = judge
-        self.calls: list[list[RunSpec]] = []
-        self.trained: list[RunSpec] = []
-        self.interrupt_after: int | None = None
-        """Runs."""
 
-    def __call__(self, specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcome]:
-        self.calls.append(list(specs))
-        return [self._train(spec) for spec in specs]
-
-    def _train(self, spec: RunSpec) -> Outcome:
-        folder = Store(spec.execution["outputs"]).folder(spec)
-        if result := folder.finished(spec.train):
-            return Outcome(spec, result["status"], result, skipped=True)
-        if len(self.trained) == self.interrupt_after:
-            raise Interrupted(2)
-        self.trained.append(spec)
-        result = {"status": "not_solved", "iterations": 100, "best_accuracy": 0.0} | self.judge(spec)
-        folder.open(spec)
-        folder.write_result(result)
-        return Outcome(spec, result["status"], result)
+    def result(self, spec: RunSpec) -> dict[str, Any]:
+        return {"status": "not_solved", "iterations": 100, "best_accuracy": 0.0} | self.judge(spec)
 
 
 def far(spec: RunSpec) -> dict[str, Any]:
