@@ -100,6 +100,21 @@ def outputs(tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def into(outputs: str) -> str:
+    """The override that says so."""
+    return f"outputs={outputs}"
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Installs a trainer that knows how good settings are, for searches (search_trainer.py)."""
+    import search_trainer  # with Optuna
+
+    search_trainer.keep_in_memory(monkeypatch)
+    return search_trainer.installer(monkeypatch)
+
+
+@pytest.fixture
 def change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str, str], None]]:
     """Changes the text of a recipe for tests (figure_trials.py)."""
     from figure_trials import trial_folder  # with its imports for drawing

@@ -224,8 +224,8 @@ OWN = {
         ("depth.step=0", "depth.rung=ä", "depth.x=1", "depth.=1", "task.T=10", "depth.max='"),
     ),
     "search": (
-        ("search.trials=2", "search.batch=1", "search.sampler=random", "search.high=0.1", "search.seeds=1"),
-        ("search.batch=😀", "search.sampler=ä", "search.low='", "search.x=1", "search.high=nan"),
+        ("search.trials=2", "search.batch=1", "search.sampler=random", "search.high=0.1", "search.confirm=1"),
+        ("search.batch=😀", "search.sampler=ä", "search.low='", "search.x=1", "search.high=nan", "search.seeds=ä"),
     ),
     "evaluate": (
         ("--sequences 5", "--sequences=7", "task.T=10,12", "task.T=20", "task.reading=paper"),

@@ -9,26 +9,14 @@ from pathlib import Path
 
 import pytest
 from conftest import make_spec
-from search_trainer import BPTT, RATES, RUN, Install, far, installer, keep_in_memory, tried
+from search_trainer import BPTT, RATES, RUN, Install, far, tried
 
 from tprnn.compose import compose
 from tprnn.errors import UserError
 from tprnn.protocols import search
 from tprnn.protocols.many import Outcome
-from tprnn.protocols.samplers import AtRandom, Space, Trial
+from tprnn.protocols.samplers import Trial
 from tprnn.store import Store
-
-
-@pytest.fixture
-def train(monkeypatch: pytest.MonkeyPatch) -> Install:
-    keep_in_memory(monkeypatch)
-    return installer(monkeypatch)
-
-
-@pytest.fixture
-def outputs(tmp_path: Path) -> str:
-    return f"outputs={tmp_path}/outputs"
-
 
 # ---- what is looked for
 
@@ -38,23 +26,11 @@ def test_the_space_is_every_rate_by_its_mark() -> None:
     assert make_spec(trainer="tptt_many").rates == [f"trainer.{name}" for name in RATES]
 
 
-def test_a_given_rate_is_held(train: Install, outputs: str) -> None:
+def test_a_given_rate_is_held(train: Install, into: str) -> None:
     trainer = train()
-    search.main([*RUN, outputs, "trainer.alpha_g=0.003", "search.trials=4", "search.sampler=random"])
+    search.main([*RUN, into, "trainer.alpha_g=0.003", "search.trials=4", "search.sampler=random"])
     assert {spec.config["trainer"]["alpha_g"] for spec in trainer.trained} == {0.003}
     assert len({spec.config["trainer"]["alpha_f"] for spec in trainer.trained}) == 4
-
-
-def test_random_points_are_log_uniform_with_three_digits() -> None:
-    sampler = AtRandom(Space(["a", "b"], 1e-5, 1.0), seed=0)
-    drawn = [sampler.ask().values for _ in range(400)]
-    for key in ("a", "b"):
-        values = [point[key] for point in drawn]
-        assert all(1e-5 <= value <= 1.0 and value == float(f"{value:.3g}") for value in values)
-        share = sum(value < 10**-2.5 for value in values) / 400  # the middle of the exponents
-        assert abs(share - 0.5) < 4 * (0.25 / 400) ** 0.5
-    correlation = sum((math.log10(p["a"]) + 2.5) * (math.log10(p["b"]) + 2.5) for p in drawn) / 400 / (25 / 12)
-    assert abs(correlation) < 4 / 400**0.5
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -70,16 +46,16 @@ def test_the_same_seed_and_batch_size_give_the_same_trials(train: Install, tmp_p
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_batch_is_trained_in_one_call(train: Install, outputs: str, sampler: str) -> None:
+def test_a_batch_is_trained_in_one_call(train: Install, into: str, sampler: str) -> None:
     trainer = train()
-    search.main([*BPTT, outputs, "search.trials=10", "search.batch=4", f"search.sampler={sampler}"])
-    assert [len(call) for call in trainer.calls] == [4, 4, 2]
+    search.main([*BPTT, into, "search.trials=10", "search.batch=4", f"search.sampler={sampler}"])
+    assert [len(call) for call in trainer.calls] == [4, 4, 2, 3]  # the last: the best with other seeds
     assert len({call[0].stack_key for call in trainer.calls}) == 1
 
 
-def test_the_estimator_looks_closer_to_the_best(train: Install, outputs: str) -> None:
+def test_the_estimator_looks_closer_to_the_best(train: Install, into: str) -> None:
     trainer = train()
-    search.main([*RUN, outputs, "search.trials=40"])
+    search.main([*RUN, into, "search.trials=40"])
     losses = [far(spec)["best_validation_loss"] for spec in trainer.trained]
     assert sorted(losses[30:])[5] < 0.5 * sorted(losses[:10])[5]
 
@@ -119,25 +95,30 @@ def test_ranks_are_by_score_then_by_number() -> None:
 
 
 def test_the_last_line_holds_the_best_rates_as_overrides(
-    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
+    train: Install, into: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = train()
-    assert search.main([*RUN, outputs, "search.trials=12", "search.sampler=random"]) == 0
+    assert search.main([*RUN, into, "search.trials=12", "search.sampler=random"]) == 0
     lines = capsys.readouterr().out.splitlines()
     best = min(trainer.trained, key=lambda spec: far(spec)["best_validation_loss"])
-    pasted = compose([*RUN, outputs, *lines[-1].split()])
+    pasted = compose([*RUN, into, *lines[-1].split()])
     assert pasted.signature == best.signature
-    assert lines[-3] == "12 of 12 trials, the best 10 shown"
-    rows = [[part.strip() for part in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    assert "12 of 12 trials, the best 10 shown" in lines
+    rows = [
+        [part.strip() for part in line.split("|")[1:-1]]
+        for line in lines[: lines.index("12 of 12 trials, the best 10 shown")]
+    ]
+    rows = [row for row in rows if len(row) > 1]
+    del rows[1]  # the rule below the names
     assert len(rows) == 11
     assert rows[1][-1] == best.folder_name
 
 
 def test_the_best_setting_is_tried_with_further_seeds(
-    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
+    train: Install, into: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = train()
-    search.main([*RUN, outputs, "seed=4", "search.trials=5", "search.seeds=3", "search.sampler=random"])
+    search.main([*RUN, into, "seed=4", "search.trials=5", "search.confirm=3", "search.sampler=random"])
     last = trainer.calls[-1]
     assert [spec.config["seed"] for spec in last] == [5, 6, 7]
     best = min(trainer.trained[:5], key=lambda spec: far(spec)["best_validation_loss"])
@@ -145,9 +126,9 @@ def test_the_best_setting_is_tried_with_further_seeds(
     assert all(spec.folder_name in capsys.readouterr().out for spec in last[:1])
 
 
-def test_a_search_of_each_length(train: Install, outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_of_each_length(train: Install, into: str, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = train()
-    search.main([*BPTT, outputs, "task.T=5,10", "search.trials=3", "search.sampler=random"])
+    search.main([*BPTT, into, "task.T=5,10", "search.trials=3", "search.sampler=random", "search.confirm=0"])
     assert [{spec.config["task"]["T"] for spec in call} for call in trainer.calls] == [{5}, {10}]
     shown = capsys.readouterr().out
     assert "search of copy_memory T=5 with bptt" in shown
@@ -155,14 +136,14 @@ def test_a_search_of_each_length(train: Install, outputs: str, capsys: pytest.Ca
 
 
 def test_failed_trials_make_the_exit_code_one_and_are_never_the_best(
-    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
+    train: Install, into: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(lambda spec: {"status": "failed", "best_accuracy": 1.0} if spec.config["trainer"]["alpha"] > 1e-3 else {})
-    assert search.main([*BPTT, outputs, "search.trials=8", "search.batch=3"]) == 1
+    assert search.main([*BPTT, into, "search.trials=8", "search.batch=3"]) == 1
     best = capsys.readouterr().out.splitlines()[-1]
     assert float(best.removeprefix("trainer.alpha=")) <= 1e-3
     train(lambda spec: {"status": "failed"})
-    assert search.main([*BPTT, outputs, "seed=1", "search.trials=3"]) == 1
+    assert search.main([*BPTT, into, "seed=1", "search.trials=3"]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "best: none, every trial failed"
 
 
@@ -175,26 +156,28 @@ def test_failed_trials_make_the_exit_code_one_and_are_never_the_best(
         (["search.trails=10"], "unknown key 'search.trails'; nearest: search.trials"),
         (["search.sampler=tree"], "search.sampler: 'tree' is not a choice; nearest: tpe"),
         (["search.trials=0"], "search.trials: expected a whole number from 1 on, got '0'"),
-        (["search.seeds=-1"], "search.seeds: expected a whole number from 0 on"),
+        (["search.confirm=-1"], "search.confirm: expected a whole number from 0 on"),
+        (["search.seeds=3"], "search.seeds: expected same or fresh, got '3'; seeds for the best: search.confirm"),
+        (["search.seeds=frsh"], "search.seeds: 'frsh' is not a choice; nearest: fresh"),
         (["search.low=x"], "search.low: expected a finite number above 0, got 'x'"),
         (["search.low=0.1", "search.high=0.01"], "search.high: expected more than search.low = 0.1, got 0.01"),
         (["trainer.alpha=0.1"], r"no learning rate of trainer=bptt is left to look for; all of them \(trainer.alpha\)"),
-        (["grid=manchev2020"], "points differ in nothing but rates that are looked for"),
+        (["grid=manchev2020"], "points differ in nothing but what is looked for"),
         (["task.delay=3"], r"unknown key 'task\.delay'"),
     ],
 )
 def test_bad_searches_are_refused_before_anything_is_trained(
-    train: Install, outputs: str, words: list[str], says: str
+    train: Install, into: str, outputs: str, words: list[str], says: str
 ) -> None:
     trainer = train()
     with pytest.raises(UserError, match=says):
-        search.main([*BPTT, outputs, *words])
+        search.main([*BPTT, into, *words])
     assert not trainer.calls
-    assert not Path(outputs.removeprefix("outputs=")).exists()
+    assert not Path(outputs).exists()
 
 
 def test_without_optuna_a_search_is_random_or_refused(
-    train: Install, outputs: str, monkeypatch: pytest.MonkeyPatch
+    train: Install, into: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = train()
     find = importlib.util.find_spec
@@ -202,28 +185,28 @@ def test_without_optuna_a_search_is_random_or_refused(
         importlib.util, "find_spec", lambda name, *rest: None if name == "optuna" else find(name, *rest)
     )
     with pytest.raises(UserError, match=r"needs optuna: pip install 'tprnn\[search\]', or give search.sampler=random"):
-        search.main([*BPTT, outputs])
+        search.main([*BPTT, into])
     assert not trainer.calls
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert search.main([*BPTT, outputs, "search.sampler=random", "search.trials=3"]) == 0
+    assert search.main([*BPTT, into, "search.sampler=random", "search.trials=3"]) == 0
 
 
-def test_a_run_that_another_process_holds_ends_the_search(outputs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_another_process_holds_ends_the_search(into: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "run_all", lambda specs: [Outcome(spec, "locked", error="held") for spec in specs])
     with pytest.raises(UserError, match="search: held"):
-        search.main([*BPTT, outputs, "search.trials=2"])
+        search.main([*BPTT, into, "search.trials=2"])
 
 
 # ---- for real
 
 
-def test_a_real_search_finds_rates_that_learn(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_real_search_finds_rates_that_learn(into: str, outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
     small = ["model.H=20", "train.max_iterations=300", "train.validation_size=200", "train.full_check_every=1"]
-    words = ["task=temporal_order", "trainer=bptt", "optimizer=adam", outputs, "quiet=true", "workers=1", *small]
-    assert search.main([*words, "search.trials=6", "search.batch=3", "search.seeds=1"]) == 0
+    words = ["task=temporal_order", "trainer=bptt", "optimizer=adam", into, "quiet=true", "workers=1", *small]
+    assert search.main([*words, "search.trials=6", "search.batch=3", "search.confirm=1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    best = Store(outputs.removeprefix("outputs=")).folder(compose([*words, lines[-1]])).result()
+    best = Store(outputs).folder(compose([*words, lines[-1]])).result()
     assert best is not None
     assert best["best_accuracy"] > 0.9  # guessing: 25 %
-    assert search.main([*words, "search.trials=6", "search.batch=3", "search.seeds=1"]) == 0
+    assert search.main([*words, "search.trials=6", "search.batch=3", "search.confirm=1"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == lines[-1]

@@ -15,8 +15,8 @@ from tprnn.config import RunSpec, flatten
 from tprnn.engine.runs import Outcome
 from tprnn.errors import UserError
 from tprnn.protocols import search
-from tprnn.protocols.samplers import Space
 from tprnn.protocols.search import Plan
+from tprnn.protocols.searches import Search
 from tprnn.sweeps import at_points
 from tprnn.train import search_path
 
@@ -72,6 +72,16 @@ def test_a_setting_of_swept_members_reaches_every_point(
 ) -> None:
     assert cli.main(["train", "-m", *shlex.split(line)]) == 0
     assert values(trained, key) == [(value,) for value in expected]
+
+
+def test_a_value_for_one_member_is_refused_where_the_sweeper_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # Hydra's sweeper writes a file
+    line = "trainer=tptt,bptt trainer.tptt.alpha_i=1 hydra/sweeper=basic"
+    assert cli.main(["train", "-m", TASK, *line.split()]) == 2
+    told = capsys.readouterr().err
+    assert "'trainer.tptt.alpha_i=1': a value for trainer=tptt alone is known to tprnn's own sweeper" in told
 
 
 @pytest.mark.parametrize("other", ["hydra/launcher=basic", "hydra/sweeper=basic"])
@@ -176,8 +186,8 @@ def test_a_search_holds_the_rates_that_its_own_trainer_was_given(
 ) -> None:
     spaces: dict[str, list[str]] = {}
 
-    def note(spec: RunSpec, plan: Plan, space: Space) -> list[Outcome]:
-        spaces[spec.config["trainer"]["name"]] = list(space.keys)
+    def note(found: Search, plan: Plan) -> list[Outcome]:
+        spaces[found.spec.config["trainer"]["name"]] = list(found.space.dimensions)
         return []
 
     monkeypatch.setattr(search, "search_and_tell", note)

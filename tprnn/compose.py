@@ -31,7 +31,7 @@ from tprnn.config import MEMBER_KINDS, RunSpec, flatten
 from tprnn.errors import UnknownKey, UserError, nearest
 from tprnn.override_errors import COMPOSITION_ERRORS, one_line, strictly, unreadable, unreadable_yaml
 from tprnn.overrides import as_given, as_override, for_hydra, is_hydra_line
-from tprnn.sweeps import POINTS, Point, Sweep
+from tprnn.sweeps import POINTS, Member, Point, Sweep
 
 CONFIG_MODULE = "tprnn.conf"
 CONFIG_NAME = "config"
@@ -42,7 +42,7 @@ def compose(overrides: Sequence[str]) -> RunSpec:
 
     Raises UserError: unknown key or member, wrong value, or lines that stand for several runs.
     """
-    composer, lines = _composer_for(overrides)
+    composer, lines = composer_for(overrides)
     return composer.one(lines)
 
 
@@ -57,7 +57,7 @@ def points(overrides: Sequence[str]) -> list[RunSpec]:
 
 def sweep(overrides: Sequence[str]) -> list[tuple[Point, RunSpec]]:
     """The same, each with the lines that make it. Raises UserError."""
-    composer, lines = _composer_for(overrides)
+    composer, lines = composer_for(overrides)
     return [(point, composer.spec(point)) for point in composer.expand(lines)]
 
 
@@ -98,7 +98,8 @@ def _composer(hydra_lines: tuple[str, ...]) -> Composer:
     return Composer(config_loader(), fixed=hydra_lines)
 
 
-def _composer_for(overrides: Sequence[str]) -> tuple[Composer, list[str]]:
+def composer_for(overrides: Sequence[str]) -> tuple[Composer, list[str]]:
+    """The composer for override lines, and those of them that are not about Hydra itself. Raises UserError."""
     lines = for_hydra(overrides)
     fixed = tuple(line for line in lines if is_hydra_line(line))
     return _composer(fixed), [line for line in lines if line not in fixed]
@@ -119,6 +120,11 @@ def explain(
             composer.one(lines)
     except UserError as found:
         return found
+    foreign = any(line.startswith("hydra/sweeper=") for line in about_hydra)
+    for line in lines if foreign else ():  # sound lines, but not those of a sweeper that is not ours
+        if member := composer.member_of(composer.parse(for_hydra([line])[0]).key_or_group):
+            told = f"a value for {member[0]}={member[1]} alone is known to tprnn's own sweeper; leave hydra/sweeper out"
+            return UserError(f"'{as_given(line)}': {told}, or search with tprnn search")
     if isinstance(error, (HydraException, OmegaConfBaseException, UserWarning)):
         return UserError(one_line(error, " ".join(about_hydra)))
     return None
@@ -213,6 +219,13 @@ class Composer:
                 raise UserError(one_line(error, " ".join(self.fixed))) from error
             self._members[group] = found
         return self._members[group]
+
+    def member_of(self, key: str) -> Member | None:
+        """Whom ``trainer.tptt.alpha_i`` is meant for: ("trainer", "tptt")."""
+        kind, _, rest = key.partition(".")
+        name, _, setting = rest.partition(".")
+        meant = kind in MEMBER_KINDS and setting and name in self.members_of(kind)
+        return (kind, name) if meant else None
 
     def is_choice(self, override: Override) -> bool:
         """Whether a line chooses a member of a group (Hydra's rule), not a value."""

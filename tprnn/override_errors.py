@@ -115,14 +115,21 @@ def unreadable(line: str) -> str:
         reason = "its brackets do not match"
     elif "${" in bare:
         reason = "expected ${KEY} or ${oc.env:NAME}"
-    elif called := re.match(rf"\s*({_NAME})\s*\(", bare):
-        usage = _FUNCTIONS.get(called[1])
-        reason = f"expected {usage}" if usage else f"no function '{called[1]}'; {nearest(called[1], _FUNCTIONS)}"
+    elif called := re.findall(rf"({_NAME})\s*\(", bare):
+        unknown = next((name for name in called if name not in _FUNCTIONS), None)
+        reason = f"no function '{unknown}'; {nearest(unknown, _FUNCTIONS)}" if unknown else _misused(called[0], bare)
     elif re.search(r"(?:^|[,(\[{])\s*(?:,|$)|,\s*[)\]}]", bare):
         reason = "a value is missing before or after a comma"
     else:
         reason = f"write text with such characters in quotes: {_in_shell(f'{key}={_with_quotes(value)}')}"
     return f"cannot read '{line}': {reason}"
+
+
+def _misused(function: str, text: str) -> str:
+    """What is wrong with a call of one of Hydra's functions."""
+    if re.search(r"[(,]\s*null\s*[,)]", text, re.IGNORECASE):
+        return "Hydra knows no null within a function: write '${oc.decode:null}' for it"
+    return f"expected {_FUNCTIONS[function]}"
 
 
 def unreadable_yaml(error: MarkedYAMLError) -> str:

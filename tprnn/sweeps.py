@@ -19,7 +19,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Transformer
 from omegaconf import DictConfig, OmegaConf
 
-from tprnn.config import MEMBER_KINDS
 from tprnn.errors import UnknownKey, UserError
 from tprnn.override_errors import COMPOSITION_ERRORS, is_readable, one_line
 from tprnn.overrides import as_override, for_hydra, is_hydra_line
@@ -63,11 +62,29 @@ def _written(value: Any) -> str:
     return text if is_readable(text) else as_override(value)
 
 
+def lines_of(override: Override) -> list[str]:
+    """A line for each value of an override. Raises UserError where its values cannot be counted, or are none."""
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    if not override.is_discrete_sweep():
+        advice = "use range(), choice() or a,b; tprnn search looks over intervals"
+        raise UserError(f"'{override.input_line}' has no countable values; {advice}")
+    try:
+        values = list(map(_written, override.sweep_iterator()))
+    except COMPOSITION_ERRORS as error:
+        raise UserError(f"'{override.input_line}': {one_line(error)}") from error
+    if not values:
+        raise UserError(f"the grid has no points: '{override.input_line}' has no values")
+    name = override.get_key_element()
+    return [f"{name}=" + ("null" if value.replace("\\", "") == _NULL else value) for value in values]
+
+
 class Composer(Protocol):
     """What a sweep asks of `compose.Composer`, which says what each of these is."""
 
     def parse(self, line: str) -> Override: ...
     def members_of(self, group: str) -> list[str]: ...
+    def member_of(self, key: str) -> Member | None: ...
     def is_choice(self, override: Override) -> bool: ...
     def choices(self, lines: Iterable[str]) -> Lines: ...
     def check_choices(self, choices: Iterable[str]) -> None: ...
@@ -129,8 +146,8 @@ class Sweep:
         if override.key_or_group == POINTS:
             self.axes[name, True] = list(self._sets(override))
             return
-        lines = self._lines(override)
-        if member := self._member_of(override.key_or_group):
+        lines = lines_of(override)
+        if member := self.composer.member_of(override.key_or_group):
             kind = member[0]
             lines = for_hydra(line.replace(f"{kind}.{member[1]}.", f"{kind}.", 1) for line in lines)
             key = self.composer.parse(lines[0]).key_or_group
@@ -142,33 +159,11 @@ class Sweep:
             self.values.add(override.key_or_group)
         self.axes[name, chooses] = [_Place((line,)) for line in lines]
 
-    def _lines(self, override: Override) -> list[str]:
-        """A line for each value of an override."""
-        if not override.is_sweep_override():
-            return [str(override.input_line)]
-        if not override.is_discrete_sweep():
-            raise UserError(f"'{override.input_line}' has no countable values; use range(), choice() or a,b")
-        try:
-            values = list(map(_written, override.sweep_iterator()))
-        except COMPOSITION_ERRORS as error:
-            raise UserError(f"'{override.input_line}': {one_line(error)}") from error
-        if not values:
-            raise UserError(f"the grid has no points: '{override.input_line}' has no values")
-        name = override.get_key_element()
-        return [f"{name}=" + ("null" if value.replace("\\", "") == _NULL else value) for value in values]
-
-    def _member_of(self, key: str) -> Member | None:
-        """Whom ``trainer.tptt.alpha_i`` is meant for: ("trainer", "tptt")."""
-        kind, _, rest = key.partition(".")
-        name, _, setting = rest.partition(".")
-        meant = kind in MEMBER_KINDS and setting and name in self.composer.members_of(kind)
-        return (kind, name) if meant else None
-
     # -- points
 
     def _sets(self, override: Override) -> Iterator[_Place]:
         """The sets of overrides that `points=NAME` or `points=[{...}, {...}]` holds."""
-        for line in self._lines(override):
+        for line in lines_of(override):
             value = self.composer.parse(line).value()
             told = ""
             sets: Any = value if isinstance(value, list) else [value]
@@ -183,7 +178,7 @@ class Sweep:
                 if not isinstance(one, Mapping) or not one or POINTS in one:
                     raise UserError(f"{entry}: expected a set of overrides such as {_EXAMPLE}, got {one!r}")
                 for key in map(str, one):
-                    if member := self._member_of(key):
+                    if member := self.composer.member_of(key):
                         plain = key.replace(f"{member[1]}.", "", 1)
                         raise UserError(f"{entry}: {key}: write {plain}; a set of {POINTS} has members of its own")
                 lines = tuple(self._line(str(key), each) for key, each in one.items())
@@ -251,7 +246,7 @@ class Sweep:
             self.composer.config(point)
         except UnknownKey as error:
             if advice := self._meant_for(error.key):
-                raise UserError(f"{error}; {advice}") from error
+                raise UnknownKey(f"{error}; {advice}", error.key) from error
             raise
 
     def _meant_for(self, key: str) -> str:

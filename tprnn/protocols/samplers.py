@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import torch
 
 from tprnn.core.streams import Stream, uniform
 from tprnn.errors import DamagedFile, UserError
+from tprnn.protocols.spaces import Space
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -27,21 +28,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Space:
-    """Dotted keys of settings, and the range in which each is looked for, log-uniformly."""
-
-    keys: Sequence[str]
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Trial:
     """One point of the space."""
 
     number: int
-    values: dict[str, float]
-    """Three significant digits each, so that configs stay readable."""
+    values: Mapping[str, str]
+    """Of its dimensions, as they stand in override lines."""
 
 
 class Sampler(ABC):
@@ -69,13 +61,16 @@ class AtRandom(Sampler):
 
     def __init__(self, space: Space, seed: int) -> None:
         self.space, self.asked = space, 0
-        self.streams = {key: Stream([seed], f"search/{key}") for key in space.keys}
+        self.streams = {name: Stream([seed], f"search/{name}") for name in space.dimensions}
 
     def ask(self) -> Trial:
-        number, low, high = self.asked, self.space.low, self.space.high
+        number = self.asked
         self.asked += 1
-        shares = {key: uniform(stream.words([number], 1), torch.float64).item() for key, stream in self.streams.items()}
-        return Trial(number, {key: rounded(low * (high / low) ** share) for key, share in shares.items()})
+        shares = {
+            name: uniform(stream.words([number], 1), torch.float64).item() for name, stream in self.streams.items()
+        }
+        drawn = {name: self.space.dimensions[name].at(share) for name, share in shares.items()}
+        return Trial(number, {name: drawn[name] for name in self.space.names(drawn)})
 
     def tell(self, trial: Trial, score: float | None) -> None:
         """Nothing follows from it."""
@@ -85,18 +80,17 @@ class TPE(Sampler):
     """Optuna's TPE (Bergstra, Bardenet, Bengio and Kegl 2011); trials that are under way count as bad ones near by."""
 
     def __init__(self, study: Study, space: Space, seed: int) -> None:
-        from optuna.distributions import FloatDistribution
         from optuna.trial import TrialState
 
-        self.study, self.seed = study, seed
+        self.study, self.space, self.seed = study, space, seed
         self.running, self.failed = TrialState.RUNNING, TrialState.FAIL
-        self.space = {key: FloatDistribution(space.low, space.high, log=True) for key in space.keys}
         for trial in study.trials:  # a process ended between asking and drawing
-            if trial.state == self.running and not self._whole(trial):
+            if trial.state == self.running and self._known(trial) is None:
                 study.tell(trial.number, state=self.failed)
 
     def before(self) -> list[Trial]:
-        return [self._trial(trial.number, trial.params) for trial in self.study.trials if self._whole(trial)]
+        found = map(self._known, self.study.trials)
+        return [trial for trial in found if trial is not None]
 
     def waiting(self, trial: Trial) -> bool:
         return self.study.trials[trial.number].state == self.running
@@ -104,12 +98,16 @@ class TPE(Sampler):
     def ask(self) -> Trial:
         from optuna.samplers import TPESampler
 
-        text = f"{self.seed}/search/{len(self.study.trials)}"
-        words = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
         # the state of a sampler is not in the file: a new one for each trial
+        words = derived(self.seed, f"search/{len(self.study.trials)}")
         self.study.sampler = TPESampler(seed=words, constant_liar=True)
-        trial = self.study.ask(dict(self.space))
-        return self._trial(trial.number, trial.params)
+        asked = self.study.ask()
+        values: dict[str, str] = {}
+        for name in self.space.groups:
+            values[name] = self.space.dimensions[name].suggest(asked, name)
+        for name in self.space.names(values)[len(values) :]:
+            values[name] = self.space.dimensions[name].suggest(asked, name)
+        return Trial(asked.number, values)
 
     def tell(self, trial: Trial, score: float | None) -> None:
         if self.waiting(trial):
@@ -118,11 +116,12 @@ class TPE(Sampler):
             else:
                 self.study.tell(trial.number, score)
 
-    def _whole(self, trial: FrozenTrial) -> bool:
-        return set(trial.params) == set(self.space)
-
-    def _trial(self, number: int, params: dict[str, float]) -> Trial:
-        return Trial(number, {key: rounded(params[key]) for key in self.space})
+    def _known(self, trial: FrozenTrial) -> Trial | None:
+        """A trial of the file; None where not all of it was drawn."""
+        values = {name: self.space.dimensions[name].text(value) for name, value in trial.params.items()}
+        if not set(self.space.groups) <= set(values) or set(self.space.names(values)) != set(values):
+            return None
+        return Trial(trial.number, {name: values[name] for name in self.space.names(values)})
 
 
 @contextlib.contextmanager
@@ -163,6 +162,6 @@ def require_optuna() -> None:
         raise UserError("search.sampler=tpe needs optuna: pip install 'tprnn[search]', or give search.sampler=random")
 
 
-def rounded(value: float) -> float:
-    """Three significant digits."""
-    return float(f"{value:.3g}")
+def derived(seed: int, name: str) -> int:
+    """32 bits that are a function of a seed and a name."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "little")

@@ -1,0 +1,62 @@
+"""What the best of many trials is worth: beside what the best of as many gives by chance, and beside new seeds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from tprnn.config import RunSpec, member_class
+from tprnn.protocols.many import Outcome
+
+
+def chance(spec: RunSpec) -> float | None:
+    """The accuracy of the best constant answer to a run's task; None where the task does not say."""
+    settings = spec.config["task"]
+    found: float | None = member_class("task", settings["rule"]).chance(settings)
+    return found
+
+
+def checks(outcome: Outcome) -> int:
+    """How many looks at the full validation set the best accuracy of a run that solves nothing is the best of.
+
+    One at every `full_check_every`-th check, and one at the end.
+    """
+    train = outcome.spec.train
+    iterations = (outcome.result or {}).get("iterations", 0)
+    return max(1, -(-iterations // (train.check_every * train.full_check_every)))
+
+
+def highest_by_chance(looks: Mapping[float, int], sequences: int, level: float = 0.95) -> tuple[float, float]:
+    """The expected highest accuracy of independent looks at `sequences` answers each, and its quantile `level`.
+
+    `looks` are numbers of looks M_p by the chance p of one right answer. With N sequences and K_p ~ Bin(N, p)
+
+        P(max <= k/N) = prod_p P(K_p <= k)^M_p,    E[max] = 1/N sum_{k=0}^{N-1} (1 - P(max <= k/N)).
+
+    Looks at one and the same set (train.validation=fixed) are alike: their highest is lower.
+    """
+    right = np.arange(sequences + 1)
+    below = np.exp(sum(count * stats.binom.logcdf(right, sequences, p) for p, count in looks.items()))
+    return float(np.sum(1 - below[:-1]) / sequences), float(np.argmax(below >= level) / sequences)
+
+
+def chance_of(outcomes: Sequence[Outcome]) -> tuple[float, float] | None:
+    """`highest_by_chance` of as many looks as were taken at these runs; None where a task knows no chance."""
+    looks: Counter[float] = Counter()
+    for outcome in outcomes:
+        level = chance(outcome.spec)
+        if level is None:
+            return None
+        looks[level] += checks(outcome)
+    return highest_by_chance(looks, outcomes[0].spec.train.validation_size)
+
+
+def ends(outcomes: Sequence[Outcome]) -> str:
+    """`30 not solved, 12 solved, 8 diverged (16 %)`: how runs ended, commonest first; divergence is always among it."""
+    counts = Counter(outcome.status.replace("_", " ") for outcome in outcomes)
+    diverged = counts.pop("diverged", 0)
+    told = [f"{count} {status}" for status, count in counts.most_common()]
+    return ", ".join([*told, f"{diverged} diverged ({100 * diverged / len(outcomes):.0f} %)"])
