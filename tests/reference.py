@@ -136,7 +136,7 @@ def tptt_gradients(slab: Slab, batch: Batch, r: int, position: int = 0) -> dict[
     if s["wxh"] == "gradient":
         found["W_xh"] = dE["W_xh"]
     found |= {"W_hy": dE["W_hy"], "b_y": dE["b_y"]}
-    last = T if s["reading"] == "released" else T - 1
+    last = T - 1 if s["reading"] == "paper" else T
     noise = torch.zeros(T, B, H, dtype=x.dtype)
     if s["noise"]:
         noise = s["noise"] * normals(Stream([spec["seed"]], "noise"), position, (T, B, H), x.dtype)[0]
@@ -144,6 +144,8 @@ def tptt_gradients(slab: Slab, batch: Batch, r: int, position: int = 0) -> dict[
     for t in range(1, last + 1):
         h_tm1 = h[t - 1] + noise[t - 1]
         rebuilt = G(x[t - 1], F(x[t - 1], h_tm1).detach())
-        inverse = inverse + ((rebuilt - h_tm1).square() * live[t - 1]).sum() / (B * H)
+        # dai2021: from each sequence's own second step on
+        counted = (live[t - 2] if t > 1 else 0 * live[0]) if s["reading"] == "dai2021" else live[t - 1]
+        inverse = inverse + ((rebuilt - h_tm1).square() * counted).sum() / (B * H)
     found |= dict(zip(("V_hh", "c_h"), torch.autograd.grad(inverse, [p["V_hh"], p["c_h"]]), strict=True))
     return found

@@ -100,6 +100,7 @@ def test_every_rule_learns_the_same_compiled(trainer: str, task: str, monkeypatc
     [
         ("tptt", {"trainer.difference_correction": False}),
         ("tptt", {"trainer.reading": "paper", "trainer.noise": 0.1}),
+        ("tptt_many", {"trainer.reading": "dai2021"}),
         ("tptt_many", {"trainer.truncate": 3, "trainer.shrink": 0.9}),
         ("lra", {"trainer.force": True}),
         ("lra", {"trainer.c_1": 1e-6, "trainer.c_0": 1e-6}),

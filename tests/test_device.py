@@ -71,6 +71,7 @@ STRUCTURES: list[tuple[dict[str, Any], dict[str, str]]] = [
     *[({"model.activation": activation}, {"trainer": "tptt"}) for activation in ("sigmoid", "relu")],
     ({"trainer.phases": "random"}, {"trainer": "tptt"}),
     ({"trainer.targets": "absolute", "trainer.reading": "paper"}, {"trainer": "tptt"}),
+    *[({"trainer.reading": "dai2021"}, {"trainer": "tptt_many", "task": task}) for task in ("adding", "copy_memory")],
     ({"trainer.truncate": 3, "trainer.phases": "random"}, {"trainer": "tptt_many"}),
     ({"trainer.targets": "absolute"}, {"trainer": "tptt_many"}),
     ({"trainer.force": True, "trainer.targets": "absolute", "trainer.loss": "log_penalty"}, {"trainer": "lra"}),

@@ -68,6 +68,8 @@ TPTT_VARIANTS: list[dict[str, Any]] = [
     {"trainer.difference_correction": False, "trainer.targets": "absolute"},
     {"trainer.noise": 0.1},
     {"trainer.reading": "paper"},
+    {"trainer.reading": "dai2021"},
+    {"trainer.reading": "dai2021", "trainer.noise": 0.1, "model.activation": "sigmoid"},
     {"model.activation": "sigmoid"},
     {"model.activation": "relu"},
     {"model.activation": "sigmoid", "trainer.targets": "absolute", "trainer.wxh": "local"},

@@ -97,3 +97,12 @@ def test_the_papers_reading_of_the_inverse_loss_by_hand() -> None:
     g = recorded_gradients(slab, batch)
     g_1 = tanh(0.5 + 0.6 * H_1 + 0.2)  # t = 1 .. T - 1 is t = 1 alone
     assert g["c_h"].item() == pytest.approx(2 * g_1 * (1 - g_1**2), rel=1e-12)
+
+
+def test_the_inverse_loss_of_the_program_of_dai2021_by_hand() -> None:
+    slab, batch = tiny("tptt_many", **{"trainer.reading": "dai2021"})
+    g = recorded_gradients(slab, batch)
+    g_2 = tanh(0.25 + 0.6 * H_2 + 0.2)  # t = 2 .. T is t = 2 alone: h_1 from (x_2, h_2)
+    r_2 = 2 * (g_2 - H_1) * (1 - g_2**2)
+    assert g["V_hh"].item() == pytest.approx(r_2 * H_2, rel=1e-12)
+    assert g["c_h"].item() == pytest.approx(r_2, rel=1e-12)

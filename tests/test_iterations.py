@@ -99,8 +99,8 @@ class PlainTPTT(Plain):
 
     def inverse(self, x: Array, h: list[Array], noise: Array) -> dict[str, Array]:
         g = {"V_hh": np.zeros((H, H)), "c_h": np.zeros(H)}
-        last = len(x) if self.rule["reading"] == "released" else len(x) - 1
-        for t in range(1, last + 1):
+        first, last = {"released": (1, len(x)), "paper": (1, len(x) - 1), "dai2021": (2, len(x))}[self.rule["reading"]]
+        for t in range(first, last + 1):
             before = h[t - 1] + noise[t - 1]
             after = self.sigma(x[t - 1] @ self.p["W_xh"] + before @ self.p["W_hh"] + self.p["b_h"])
             rebuilt = self.G(x[t - 1], after)
@@ -155,6 +155,7 @@ class PlainTPTT(Plain):
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"trainer.reading": "paper"},
+    {"trainer.reading": "dai2021"},
     {"trainer.wxh": "local"},
     {"trainer.targets": "absolute"},
     {"trainer.difference_correction": False},

@@ -118,6 +118,13 @@ def test_adding_judges_by_its_reading() -> None:
     assert paper.right(y, targets)[0].tolist() == [True, True, False, False, False]  # error < 0.04
 
 
+@pytest.mark.parametrize(("reading", "chance"), [("released", 0.64), ("paper", 0.1536)])
+def test_the_constant_answer_of_adding_is_right_that_often(reading: str, chance: float) -> None:
+    task, batch = sample("adding", 20, reading)
+    half = torch.full_like(batch.targets, 0.5)
+    assert task.right(half, batch.targets).double().mean().item() == pytest.approx(chance, abs=4 * (0.25 / N) ** 0.5)
+
+
 # inputs and answers by hand: symbols as a, b, ...; blank _, recall mark *
 EXAMPLES = [
     ("copy_memory", {"T": 3, "symbols": 3, "elements": 3}, [0, 2, 1], "acb__*___", "______acb"),
@@ -167,6 +174,24 @@ def test_sequence_expansion_asks_for_each_symbol_twice(T: int) -> None:
         equally_likely(tokens[place], 4)
     assert (tokens[half:] == 4).all()
     assert all(torch.equal(targets[t], tokens[t // 2]) for t in range(T))
+
+
+@pytest.mark.parametrize("name", ["copy_memory", "sequence_expansion"])
+def test_with_a_class_for_each_code_sequences_are_the_same_and_one_class_never_occurs(name: str) -> None:
+    plain, batch = sample(name, 10, n=50)
+    spec = make_spec({"task.T": 10, "task.classes": "codes"}, task=name)
+    task = member_class("task", name)(spec.settings("task"))
+    assert (task.inputs, task.outputs) == (plain.inputs, plain.inputs)
+    assert plain.outputs == task.outputs - 1
+    assert batch.targets.max() == task.outputs - 2
+    words = torch.randint(2**32, (1, 50, task.words))
+    found, expected = task.sample(words), plain.sample(words)
+    assert torch.equal(found.inputs, expected.inputs)
+    assert torch.equal(found.targets, expected.targets)
+    assert (
+        make_spec({"task.T": 10, "task.classes": "answers"}, task=name).signature
+        == make_spec({"task.T": 10}, task=name).signature
+    )
 
 
 @pytest.mark.parametrize("name", ["copy_memory", "sequence_expansion"])

@@ -35,7 +35,7 @@ class AddingSettings:
 
 
 class Adding(Task):
-    """One linear output at the last step."""
+    """One linear output at the last step. The constant answer 0.5 is right in 64.0 % (released) or 15.4 % (paper)."""
 
     Settings = AddingSettings
     shortest = 10  # so that each range holds a position

@@ -7,7 +7,8 @@ The answer to every step but the last n is a blank; the last n are the symbols i
 
 (The paper prints this example with one blank too many in the input and one too few in the answer; the lengths here are
 those of its rule.) Symbols are tokens 0 .. k - 1, the blank is k, the mark k + 1. The mark is never an answer, so there
-are k + 1 classes.
+are k + 1 classes; `classes: codes` has one for each code of the input, as what seems to be the authors' program: k + 2,
+of which one never occurs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class CopyMemorySettings:
     T: int = setting()
     symbols: int = setting(low=2)
     elements: int = setting(low=1)
+    classes: str = setting(choices=("answers", "codes"), before="answers")
 
 
 class CopyMemory(Task):
@@ -42,7 +44,7 @@ class CopyMemory(Task):
 
     def __init__(self, settings: CopyMemorySettings) -> None:
         self.T, self.symbols, self.elements = settings.T, settings.symbols, settings.elements
-        self.inputs, self.outputs = settings.symbols + 2, settings.symbols + 1
+        self.inputs, self.outputs = settings.symbols + 2, settings.symbols + 1 + (settings.classes == "codes")
         self.words = settings.elements
 
     @classmethod

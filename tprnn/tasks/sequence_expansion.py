@@ -5,7 +5,8 @@ The first ceil(T/2) steps hold symbols drawn from k, the others blanks; the answ
     T = 6:  a c b * * *  ->  a a c c b b
     T = 5:  a c b * *    ->  a a c c b
 
-Symbols are tokens 0 .. k - 1, the blank is k; it is never an answer, so there are k classes.
+Symbols are tokens 0 .. k - 1, the blank is k; it is never an answer, so there are k classes; `classes: codes` has one
+for each code of the input, as what seems to be the authors' program: k + 1, of which one never occurs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class SequenceExpansionSettings:
 
     T: int = setting()
     symbols: int = setting(low=2)
+    classes: str = setting(choices=("answers", "codes"), before="answers")
 
 
 class SequenceExpansion(Task):
@@ -40,14 +42,15 @@ class SequenceExpansion(Task):
 
     def __init__(self, settings: SequenceExpansionSettings) -> None:
         self.T, self.symbols = settings.T, settings.symbols
-        self.inputs, self.outputs = settings.symbols + 1, settings.symbols
+        self.inputs, self.outputs = settings.symbols + 1, settings.symbols + (settings.classes == "codes")
         self.words = (settings.T + 1) // 2
 
     @classmethod
     def baseline(cls, settings: Mapping[str, Any]) -> float:
         """(T - 1) ln k / T: the answer at step t is the symbol of step ceil(t/2), which is t itself for t = 1 alone.
 
-        Whoever remembers nothing knows the first answer and guesses all others among k.
+        A bound, for it knows the clock: whoever remembers nothing but which step it is has the first answer and guesses
+        all others among k.
         """
         return float((settings["T"] - 1) * math.log(settings["symbols"]) / settings["T"])
 

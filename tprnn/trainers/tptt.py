@@ -18,7 +18,8 @@ of G(x_{t+1}, h_{t+1}), in an exact form that never subtracts nearby numbers; `a
 released program does, where float32 rounds small displacements away.
 
 `reading: released`: the G step comes first and the targets use its result; its loss runs over t = 1..T (h_0 = 0 is
-rebuilt too). `paper`: targets first; the loss runs over t = 1..T-1.
+rebuilt too). `paper`: targets first; the loss runs over t = 1..T-1. `dai2021`, what seems to be that paper's program:
+targets first; the loss runs over t = 2..T (h_0 is not rebuilt).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class TPTTSettings(TrainerSettings):
     noise: float = setting(low=0.0, per_run=True)
     phases: str = setting(choices=("alternate", "random"))
     p_g: float = setting(low=0.0, high=1.0, per_run=True)
-    reading: str = setting(choices=("released", "paper"))
+    reading: str = setting(choices=("released", "paper", "dai2021"))
 
 
 class TPTT(Trainer):
@@ -134,7 +135,7 @@ class TPTT(Trainer):
         R, T, B, H = h_t.shape
         if self.noisy:
             h_tm1, h_t = self.noisy_states(params, states, position, deviation)
-        steps = T if self.options.reading == "released" else T - 1
+        steps = T - 1 if self.options.reading == "paper" else T
         if model.compiled:
             d = model.work.tensor("d", R, steps, B, H)
             scans.kernels().inverse_signal(
@@ -145,6 +146,7 @@ class TPTT(Trainer):
                 scans.array(params["V_hh"]),
                 scans.starts(states.batch.start, R),
             )
+            self.leave_out_(states, d)
             gradients = {"V_hh": outer_sum(h_t[:, :steps], d), "c_h": model.row_sum(d)}
             return {name: g.mul_(2.0 / (B * H)) for name, g in gradients.items()}
         gradients = {"V_hh": h_t.new_zeros(R, H, H), "c_h": h_t.new_zeros(R, H)}
@@ -153,9 +155,23 @@ class TPTT(Trainer):
             g = activation.apply_(self.inverse_input(params, states.batch, part, first))
             d = torch.sub(g, h_tm1[:, first:last], out=model.work.tensor("d", *part.shape))
             d = model.mask_(states, activation.back(d, g, out=d), first)
+            self.leave_out_(states, d, first)
             gradients["V_hh"].baddbmm_(rows(part).mT, rows(d))
             gradients["c_h"].add_(row_sum(d))
         return {name: g.mul_(2.0 / (B * H)) for name, g in gradients.items()}
+
+    def leave_out_(self, states: States, d: Tensor, first: int = 0) -> None:
+        """Zeros at each sequence's own step 1, which rebuilds h_0 = 0, where Eq. 9 begins at t = 2 (`reading: dai2021`).
+
+        d: [R, T', B, H], of the steps from index `first` on.
+        """
+        if self.options.reading != "dai2021":
+            return
+        if states.batch.start is None:
+            d[:, : max(1 - first, 0)] = 0.0
+            return
+        steps = torch.arange(first, first + d.shape[1], device=d.device)
+        d.masked_fill_((steps[:, None] == states.batch.start[:, None])[..., None], 0.0)
 
     def noisy_states(
         self, params: Tensors, states: States, position: int | Tensor, deviation: Tensor | float
