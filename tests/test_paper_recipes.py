@@ -129,19 +129,40 @@ def test_recipes_use_the_published_parameters_where_there_are_any() -> None:
         assert cell.params == cell.published.params
 
 
-def test_columns_of_a_recipe_differ_in_what_is_trained() -> None:
-    for name in ("manchev2020/table1", "manchev2020/numerics"):
-        for row in recipe(name).rows:
-            specs = [cell.spec() for cell in recipe(name).cells if cell.row == row]
-            assert len({spec.signature for spec in specs}) == len(specs)
+@pytest.mark.parametrize("name", names())
+def test_a_column_and_its_controls_differ_in_what_is_trained(name: str) -> None:
+    for row in recipe(name).rows:
+        cells = [cell for cell in recipe(name).cells if cell.row == row]
+        for own in {cell.column.of or cell.column.key for cell in cells}:
+            group = [cell.spec().signature for cell in cells if own in (cell.column.key, cell.column.of)]
+            assert len(set(group)) == len(group), (row.key, own)
 
 
-def test_controls_freeze_or_slow_the_recurrent_parameters() -> None:
-    frozen = the("manchev2020/table1", "adding", "TPTT_frozen").spec().config["trainer"]
-    assert frozen["freeze"] == ["W_hh", "b_h"]
-    for factor in ("1e-2", "1e-4"):
-        trainer = the("manchev2020/table1", "adding", f"BPTT_factor_{factor}").spec().config["trainer"]
-        assert (trainer["alpha"], trainer["rate_factors"]) == (0.01, {"W_hh": float(factor), "b_h": float(factor)})
+@pytest.mark.parametrize("name", [name for name in names() if any(column.of for column in recipe(name).columns)])
+def test_where_there_are_controls_every_rule_has_the_same(name: str) -> None:
+    found: dict[str, set[str]] = {}
+    for cell in recipe(name).cells:
+        control = cell.column.control
+        found.setdefault(cell.spec().config["trainer"]["name"], set()).add(control.key if control else "")
+    assert len(set(map(frozenset, found.values()))) == 1, found
+
+
+def test_controls_slow_freeze_and_leave_the_readout_alone() -> None:
+    for column in ("BPTT", "TPTT", "TPTT_hx"):
+        cells = [the("manchev2020/table1", "adding", f"{column}_{key}") for key in ("factor", "frozen", "readout")]
+        slow, frozen, readout = (cell.spec().config["trainer"] for cell in cells)
+        assert slow["rate_factors"] == {"W_hh": 0.01, "b_h": 0.01}
+        assert frozen["freeze"] == ["W_hh", "b_h"]
+        assert readout["freeze"] == ["W_hh", "b_h", "W_xh"]
+
+
+def test_table_a1_has_rates_of_the_ordinary_grid_and_table_1_the_best_of_table_a3() -> None:
+    ordinary = {0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6}
+    for task in ("temporal_order", "temporal_order_3bit", "random_permutation"):
+        assert set(the("manchev2020/tableA1", task, "TPTT_hx").params.values()) <= ordinary
+        wide = the("manchev2020/table1", task, "TPTT_hx").params
+        assert wide == the("manchev2020/tableA3", task, "TPTT_hx_best").params
+        assert wide["alpha_f"] == 0.2
 
 
 @pytest.mark.parametrize("column", ["BPTT_best", "TPTT_best"])
