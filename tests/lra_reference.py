@@ -28,6 +28,8 @@ class Reference:
         if start is not None:
             live[1:] = (torch.arange(self.T)[:, None] >= start).to(self.x.dtype)[..., None]
         self.live = live
+        # where a step has a local loss: everywhere, or where a step stands before it
+        self.counted = live if self.s["first_loss"] else torch.cat([torch.zeros_like(live[:2]), live[1:-1]])
         self.h: dict[int, Tensor] = {}
         self.z = [torch.zeros(B, self.p["W_hh"].shape[0], dtype=self.x.dtype)]
         for t in range(1, self.T + 1):
@@ -64,7 +66,7 @@ class Reference:
         for k in range(S):
             t = self.T - S + 1 + k
             h_bar = self.h[t].detach()
-            for inner in range(self.s["K"] if self.s["last"] == "reread" else 1):
+            for inner in range(1 if self.s["last"] == "printed" else self.s["K"]):
                 h_bar = h_bar.detach().requires_grad_()
                 W_hy = self.p["W_hy"].detach().requires_grad_()
                 y = (self.sigma(h_bar) * self.live[t]) @ W_hy + self.p["b_y"].detach()
@@ -84,10 +86,11 @@ class Reference:
             found[t] = (h_bar - self.h[t]).detach()
         return found
 
-    def delta(self, loss: Tensor, h_bar: Tensor, z_or_h: Tensor) -> Tensor:
-        """Line 21, or its regularised form; the error g is the derivative by `z_or_h`, a pre-activation."""
+    def delta(self, loss: Tensor, h_bar: Tensor, z_or_h: Tensor, t: int) -> Tensor:
+        """Line 21, or its regularised form; the error g of step t is the derivative by `z_or_h`: its h, or its z."""
         D, g = torch.autograd.grad(loss, [h_bar, z_or_h], retain_graph=True)
-        if self.s["omega"]:
+        g = g * self.live[t - 1]
+        if self.s["omega"] and g.any():
             leaf = h_bar.detach().requires_grad_()
             D = D + self.s["omega"] * torch.autograd.grad(self.omega(g, self.p["W_hh"].detach(), leaf), leaf)[0]
         return self.normalize(D, self.s["c_1"])
@@ -102,7 +105,8 @@ class Reference:
         for t in range(T, 0, -1):
             z_hat = (self.sigma(h[t] + u) * self.live[t]).detach()
             h_t = self.run(t, z[t - 1])
-            self.losses[t] = loss = self.L(self.sigma(h_t) * self.live[t], z_hat)
+            self.losses[t] = self.L(z[t], z_hat)
+            loss = self.L(self.sigma(h_t) * self.counted[t], z_hat * self.counted[t])
             found = torch.autograd.grad(loss, [h_t, *[self.p[name] for name in NAMES]])
             errors[t] = found[0]
             self.steps[t] = dict(zip(NAMES, found[1:], strict=True))
@@ -114,29 +118,32 @@ class Reference:
                 h_again = self.run(t, self.sigma(h_bar) * self.live[t - 1])
                 z_again = self.sigma(h_again) * self.live[t]
                 target = z[t] if s["inner"] == "literal" and k else z_hat
-                D = self.delta(self.L(z_again, target), h_bar, h_again)
+                D = self.delta(self.L(z_again, target), h_bar, h_again, t)
                 self.delta_h[t - 1] = D
                 u = u - s["gamma"] * D
         if s["omega"]:
             for t in range(1, T):
                 leaves = {name: self.p[name].detach().requires_grad_() for name in NAMES}
                 h_t = self.x[t - 1] @ leaves["W_xh"] + z[t - 1] @ leaves["W_hh"] + leaves["b_h"]
-                omega = self.omega(errors[t + 1], leaves["W_hh"], h_t)
+                if not (g := errors[t + 1] * self.counted[t]).any():
+                    continue
+                omega = self.omega(g, leaves["W_hh"], h_t)
                 self.add_omega(t, torch.autograd.grad(omega, list(leaves.values()), allow_unused=True))
         return self.total()
 
     def add_omega(self, t: int, found: tuple[Tensor, ...]) -> None:
         for name, extra in zip(NAMES, found, strict=True):
-            if self.s["omega_on"] == "paper" or name == "W_xh":
+            if name in {"paper": NAMES, "weights": ("W_hh", "W_xh"), "released": ("W_xh",)}[self.s["omega_on"]]:
                 self.steps[t][name] = self.steps[t][name] + self.s["omega"] * extra
 
     def through_time(self) -> dict[str, Tensor]:
-        """gradient=through_time: nothing is detached but Delta h."""
+        """gradient=through_time, released: nothing is detached but Delta h."""
         s, T = self.s, self.T
+        by_z = s["gradient"] == "released"
         own = self.own_targets()
         weights = [self.p[name] for name in NAMES]
         h_bar = self.h[T] + own[T]
-        loss, error_node = self.L(self.z[T], self.sigma(h_bar)), self.h[T]
+        loss, error_node = self.L(self.z[T], self.sigma(h_bar)), self.z[T] if by_z else self.h[T]
         for t in range(T, 1, -1):
             found = torch.autograd.grad(loss, weights, retain_graph=True)
             self.losses[t], self.steps[t] = loss, dict(zip(NAMES, found, strict=True))
@@ -146,26 +153,29 @@ class Reference:
                 self.add_omega(t, torch.autograd.grad(omega, weights, retain_graph=True, allow_unused=True))
             h_bar = self.h[t - 1] + own.get(t - 1, torch.zeros_like(own[T]))
             for k in range(s["K"]):
-                D = self.delta(loss, h_bar if k else self.h[t - 1], error_node)
+                D = self.delta(loss, h_bar if k else self.h[t - 1], error_node, t)
                 self.delta_h[t - 1] = D
                 h_bar = h_bar - s["gamma"] * D
-                error_node = self.run(t, self.sigma(h_bar) * self.live[t - 1])
-                loss = self.L(self.z[t], self.sigma(error_node) * self.live[t])
-            error_node = self.h[t - 1]
+                h_again = self.run(t, self.sigma(h_bar) * self.live[t - 1])
+                z_again = self.sigma(h_again) * self.live[t]
+                loss, error_node = self.L(self.z[t], z_again), z_again if by_z else h_again
+            error_node = self.z[t - 1] if by_z else self.h[t - 1]
         return self.total()
 
     def total(self) -> dict[str, Tensor]:
+        released = self.s["gradient"] == "released"
+        limits = {name: 0.0 if released and name == "b_h" else self.s["c_0"] for name in NAMES}
         found = {
-            name: torch.stack([self.normalize(g[name], self.s["c_0"]) for g in self.steps.values()]).sum(0)
+            name: torch.stack([self.normalize(g[name], limits[name]) for g in self.steps.values()]).sum(0)
             for name in NAMES
         }
         E = global_loss(self.p, self.z, self.targets, self.kind)
         found |= dict(zip(("W_hy", "b_y"), torch.autograd.grad(E, [self.p["W_hy"], self.p["b_y"]]), strict=True))
-        found["W_hy"] = found["W_hy"] + self.W_hy_extra
+        found["W_hy"] = self.normalize(found["W_hy"] + self.W_hy_extra, self.s["c_0"] if released else 0.0)
         return found
 
     def gradients(self) -> dict[str, Tensor]:
-        return self.through_time() if self.s["gradient"] == "through_time" else self.local()
+        return self.local() if self.s["gradient"] == "local" else self.through_time()
 
     def norms(self, name: str) -> dict[int, float]:
         """The norm of each step's normalised gradient."""

@@ -53,7 +53,9 @@ FORMS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("lra", {"trainer.inner": "literal", "trainer.loss": "log_penalty"}, {}),
     ("lra", {"trainer.K": 1, "trainer.force": True}, {}),  # K steps of one length meet at a signal of mere rounding
     ("lra", {"trainer.inner": "literal", "trainer.gradient": "through_time", "trainer.omega_on": "released"}, {}),
+    ("lra", {"trainer.inner": "literal", "trainer.gradient": "released"}, {}),
     ("lra", {"trainer.targets": "absolute", "model.activation": "sigmoid"}, {}),
+    ("lra", {"trainer.first_loss": False, "trainer.last": "reread_unlimited"}, {"task": "adding"}),
 ]
 EVERY_TASK = [(trainer, {}, {"task": task}) for trainer in MEMBERS["trainer"] for task in MEMBERS["task"]]
 

@@ -25,6 +25,7 @@ X = np.concatenate([np.geomspace(1e-30, 20.0, 20_000), np.linspace(0.0, 20.0, 20
 
 
 PROGRAM = {"trainer.inner": "literal", "trainer.last": "reread", "trainer.gradient": "through_time"}
+RELEASED = PROGRAM | {"trainer.gradient": "released"}
 
 
 def of_tanh(x: np.ndarray) -> np.ndarray:
@@ -114,6 +115,10 @@ def test_every_rule_learns_the_same_compiled(trainer: str, task: str, monkeypatc
         ("lra", PROGRAM | {"trainer.gamma": 5.0, "trainer.omega": 0.1, "trainer.c_0": 0.1}),
         ("lra", PROGRAM | {"trainer.loss": "log_penalty", "trainer.omega": 0.1, "trainer.omega_on": "released"}),
         ("lra", PROGRAM | {"trainer.targets": "absolute", "trainer.gamma": 5.0}),
+        ("lra", RELEASED | {"trainer.omega": 0.1, "trainer.omega_on": "released", "trainer.c_0": 0.1}),
+        ("lra", RELEASED | {"trainer.gamma": 5.0, "trainer.c_0": 1e-4}),
+        ("lra", {"trainer.first_loss": False, "trainer.omega": 0.1, "trainer.omega_on": "weights"}),
+        ("lra", {"trainer.last": "reread_unlimited", "trainer.gamma": 5.0, "trainer.c_1": 1e-3}),
         ("lra", {"trainer.omega": 0.1, "trainer.omega_form": "ratio", "trainer.omega_on": "released"}),
     ],
 )

@@ -96,7 +96,9 @@ def test_a_rule_that_declares_its_passes_computes_these(trainer: str) -> None:
         {"trainer.K": 2},
         {"trainer.omega": 1.0, "trainer.omega_on": "paper"},
         {"trainer.omega": 1.0, "trainer.omega_on": "released"},
+        {"trainer.omega": 1.0, "trainer.omega_on": "weights"},
         {"trainer.inner": "literal", "trainer.gradient": "through_time"},
+        {"trainer.inner": "literal", "trainer.gradient": "released", "trainer.omega": 1.0},
     ],
     ids=str,
 )

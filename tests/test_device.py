@@ -79,6 +79,8 @@ STRUCTURES: list[tuple[dict[str, Any], dict[str, str]]] = [
         {"trainer.gradient": "through_time", "trainer.inner": "literal", "trainer.omega_on": "released"},
         {"trainer": "lra", "task": "adding"},
     ),
+    ({"trainer.gradient": "released", "trainer.inner": "literal"}, {"trainer": "lra"}),
+    ({"trainer.first_loss": False, "trainer.omega_on": "weights"}, {"trainer": "lra", "task": "adding"}),
     ({"model.activation": "relu", "trainer.last": "printed"}, {"trainer": "lra"}),
 ]
 

@@ -23,6 +23,7 @@ SMALL = {"dtype": "float64", "model.H": 7, "train.batch_size": 5, "task.T": 10}
 # signals that live through ten steps, and limits that some of them exceed
 STRONG = {"trainer.gamma": 15.0, "trainer.K": 3, "trainer.c_0": 0.01, "trainer.c_1": 0.01}
 RELEASED = {"trainer.gradient": "through_time", "trainer.inner": "literal"}
+PROGRAM = RELEASED | {"trainer.gradient": "released"}
 
 
 def slab_of(runs: int = 1, changes: dict[str, Any] | None = None, **choices: str) -> Slab:
@@ -64,6 +65,17 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("temporal_order", RELEASED | {"trainer.omega": 0.5, "trainer.omega_on": "released"}),
     ("temporal_order", RELEASED | {"model.activation": "sigmoid", "trainer.c_0": 0.0, "trainer.gamma": 100.0}),
     ("temporal_order", RELEASED | {"model.activation": "relu", "trainer.gamma": 300.0}),
+    ("temporal_order", {"trainer.last": "reread_unlimited"}),
+    ("adding", {"trainer.first_loss": False, "trainer.inner": "literal", "trainer.last": "printed"}),
+    ("adding", {"trainer.first_loss": False, "trainer.omega": 0.5, "task.T": 20}),  # of 20 and 21 steps
+    ("temporal_order", {"trainer.omega": 0.5, "trainer.omega_on": "weights"}),
+    ("temporal_order", {"trainer.omega": 0.5, "trainer.omega_on": "weights", "trainer.first_loss": False}),
+    ("temporal_order", RELEASED | {"trainer.omega": 0.5, "trainer.omega_on": "weights"}),
+    ("temporal_order", PROGRAM),
+    ("adding", PROGRAM | {"trainer.last": "reread_unlimited", "trainer.force": True}),
+    ("temporal_order", PROGRAM | {"trainer.omega": 0.1, "trainer.omega_on": "released"}),
+    ("adding", PROGRAM | {"trainer.omega": 0.5, "trainer.omega_form": "ratio", "trainer.loss": "log_penalty"}),
+    ("temporal_order", PROGRAM | {"trainer.omega": 2.0, "trainer.targets": "absolute", "trainer.c_0": 0.1}),
 ]
 
 
@@ -100,7 +112,17 @@ def test_gradients_and_probes_are_those_of_the_algorithm(task: str, variant: dic
     assert_follows(slab, slab.batch(0))
 
 
-@pytest.mark.parametrize("variant", [{}, {"trainer.omega": 0.5, "trainer.omega_on": "released"}, RELEASED], ids=name_of)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        {"trainer.omega": 0.5, "trainer.omega_on": "released"},
+        {"trainer.last": "reread_unlimited", "trainer.first_loss": False},
+        RELEASED,
+        PROGRAM | {"trainer.omega": 0.5},
+    ],
+    ids=name_of,
+)
 def test_each_of_several_outputs_pulls_its_own_state(variant: dict[str, Any]) -> None:
     slab = slab_of(2, STRONG | variant)
     perturb(slab)
@@ -200,6 +222,30 @@ def test_the_released_gradient_by_hand() -> None:
     assert g["b_h"].item() == pytest.approx(d_1 + d_2, rel=1e-12)
 
 
+def test_no_limit_of_the_last_target_and_no_loss_of_the_first_step_by_hand() -> None:
+    slab, batch = tiny(last="reread_unlimited", c_1=0.01, first_loss=False)
+    g = recorded_gradients(slab, batch)
+    assert STEP_1 > 0.01  # which `reread` would cut
+    d_2 = 2 * (Z_2 - tanh(A_2 + U_2["reread"])) * slope(Z_2)
+    assert g["W_hh"].item() == pytest.approx(d_2 * Z_1, rel=1e-12)
+    assert g["b_h"].item() == pytest.approx(d_2, rel=1e-12)
+    assert g["W_xh"][0, 0, 0].item() == pytest.approx(d_2 * 0.5, rel=1e-12)
+
+
+def test_the_program_limits_w_hy_and_not_b_h_by_hand() -> None:
+    found = {}
+    for gradient in ("through_time", "released"):
+        slab, batch = tiny(K=1, last="printed", inner="literal", gradient=gradient, c_0=0.02)
+        found[gradient] = recorded_gradients(slab, batch)
+    z_hat_2 = tanh(A_2 + U_2["printed"])
+    b_h = 2 * (Z_2 - z_hat_2) * (slope(Z_2) - slope(z_hat_2)) * (0.8 * slope(Z_1) + 1)
+    W_hy = 2 * (2 * Z_2 - 0.4) * Z_2
+    assert min(abs(b_h), W_hy) > 0.02
+    assert [found[name]["W_hy"].item() for name in found] == pytest.approx([W_hy, 0.02], rel=1e-12)
+    assert [abs(found[name]["b_h"].item()) for name in found] == pytest.approx([0.02, abs(b_h)], rel=1e-12)
+    assert found["released"]["W_hh"].abs().item() == pytest.approx(0.02, rel=1e-12)
+
+
 # ---- where theory knows the answer
 
 
@@ -280,9 +326,13 @@ def test_displacements_keep_in_float32_what_absolute_targets_lose() -> None:
     assert not torch.allclose(shown["float32", "absolute"][4:] / exact[4:], ratio[4:], rtol=0.5)
 
 
-def test_through_time_is_offered_with_the_programs_inner_loop_only() -> None:
-    with pytest.raises(UserError, match=r"through_time .*inner=literal"):
-        make_spec({"trainer.gradient": "through_time", "trainer.inner": "fixed_target"}, trainer="lra")
+@pytest.mark.parametrize("gradient", ["through_time", "released"])
+def test_the_programs_gradients_are_offered_with_its_own_loops_only(gradient: str) -> None:
+    given = {"trainer.gradient": gradient, "trainer.inner": "literal"}
+    with pytest.raises(UserError, match=rf"{gradient} .*inner=literal"):
+        make_spec(given | {"trainer.inner": "fixed_target"}, trainer="lra")
+    with pytest.raises(UserError, match=rf"first_loss: expected true, .*{gradient}"):
+        make_spec(given | {"trainer.first_loss": False}, trainer="lra")
 
 
 # ---- the parts

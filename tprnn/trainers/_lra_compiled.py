@@ -47,16 +47,19 @@ def move(u: Any, n: Any, C: float, force: bool) -> None:
 
 
 @jit
-def regularize(n: Any, g: Any, z: Any, d: Any, scale: float, weight: float, ratio: bool) -> None:
-    """n -= weight dOmega/da (core/directions.py), for n = scale p, the error g and the activation z + d moved to."""
-    p, q = length(n), length(g) * scale
-    if p == 0:
+def regularize(n: Any, p: Any, g: Any, z: Any, d: Any, scale: float, weight: float, ratio: bool) -> None:
+    """n -= weight dOmega/da (core/directions.py) of the error g, that error carried back, p, and the activation z + d.
+
+    p comes times `scale`, and may be n itself.
+    """
+    size = length(p)
+    if size == 0:
         return
-    rho = p / max(q, 1e-300)
+    rho = size / max(length(g) * scale, 1e-300)
     outer = 1.0 if ratio else 2.0 * (rho - 1.0)
-    inverse, factor = n.dtype.type(1.0 / p), n.dtype.type(weight * outer * rho * -2.0)
+    inverse, factor = n.dtype.type(1.0 / size), n.dtype.type(weight * outer * rho * -2.0)
     for i in range(n.size):
-        direction = n[i] * inverse
+        direction = p[i] * inverse
         n[i] -= factor * direction * direction * (z[i] + d[i])
 
 
@@ -131,6 +134,6 @@ def carry_back(
                         n[i] *= -step * slope[i]
                 blank(n.reshape(B, H), start[run], t - 1)
                 if weight != 0:
-                    regularize(n, g_t if k == 0 else r, z_before, nothing if k == 0 else d, scale, weight, ratio)
+                    regularize(n, n, g_t if k == 0 else r, z_before, nothing if k == 0 else d, scale, weight, ratio)
                 move(u, n, C, force)
             displace(a_before, z_before, u, delta, slope)

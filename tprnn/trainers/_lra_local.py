@@ -43,6 +43,8 @@ class Inner:
     absolute: bool
     omega: Tensor | float
     omega_form: str
+    released: bool
+    """Whether Delta h and the limits are those of the released program (`gradient: released`)."""
 
     def psi_(self, r: Tensor) -> Tensor:
         """-(B H / 2) dL/dz_bar of r = z_hat - z_bar, in place: r, or r / (1 + r^2) for the log-penalty (eq. 8)."""

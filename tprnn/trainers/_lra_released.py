@@ -14,6 +14,10 @@ at the step itself, weights shared by both see S = A + C = P * (sigma'(a_{t+1} +
     dL/da_t = (S W_hh^T) * sigma'(a_t) + (A W_hh^T) * (sigma'(a_t + u_t) - sigma'(a_t))
 
 in which the small differences of slopes are computed from displacements (`slope_gap`).
+
+Omega_t of Delta h_t has for its error g the derivative of the loss in use by a_{t+1}, at the first inner step the whole
+one, later that by the re-run pre-activation. The program's own (`gradient: released`) is by the activation: at the
+first inner step dL/dz_{t+1}, which is -P at the last step and C W_hh^T elsewhere (z_bar does not come from z), later P.
 """
 
 from __future__ import annotations
@@ -87,7 +91,8 @@ class Released:
         own = self.moved.unbind(1)
         delta, _, gap = self.displaced(T - 1, own[-1])
         # d / d a_T of L(sigma(a_T), sigma(a_T + u_T))
-        self.error[:, -1] = inner.psi_(delta.clone()) / n * gap
+        P = inner.psi_(delta.clone()) / n
+        self.error[:, -1] = P * gap
         for t in range(T - 1, 0, -1):
             u = own[t - 1 - T].clone() if t > T - len(own) else torch.zeros_like(delta)
             advance = inner.mover(inner.gamma, u)
@@ -97,11 +102,16 @@ class Released:
                 else:
                     d, slope, _ = self.displaced(t - 1, u)
                     e, slope_again, _ = self.rerun(t, d)
-                    g, z = inner.psi_(e) / n * slope_again, self.h[:, t - 1] + d
+                    P = inner.psi_(e) / n
+                    g, z = P * slope_again, self.h[:, t - 1] + d
                 step = self.masked(t - 1, torch.bmm(g, self.W_hh_T) * slope)
                 if isinstance(inner.omega, Tensor) or inner.omega:
-                    bend = self.model.activation.bend(z)
-                    da, _, _ = omega(self.masked(t - 1, g), step, bend, inner.omega_form)
+                    bend, p = self.model.activation.bend(z), step
+                    if inner.released:
+                        if k == 0:
+                            P = -P if t == T - 1 else torch.bmm(self.C[:, t], self.W_hh_T)
+                        g, p = P, self.masked(t - 1, torch.bmm(P, self.W_hh_T) * slope)
+                    da, _, _ = omega(self.masked(t - 1, g), p, bend, inner.omega_form)
                     step = step + like(inner.omega, step) * da
                 step = -like(inner.gamma, step) * step
                 advance(u, step)
@@ -142,6 +152,7 @@ class Released:
             inner.log_penalty,
             scans.numbers(inner.omega, R),
             inner.omega_form == "ratio",
+            inner.released,
         )
 
     def gradients(self) -> dict[str, Tensor]:
@@ -204,6 +215,7 @@ class Released:
             self.W_hh_T.numpy(),
             scans.starts(self.states.batch.start, R),
             scans.numbers(c_0, R),
+            not self.inner.released,
             self.inner.force,
             norm_bound(self.W_hh, T).numpy(),
         )

@@ -35,14 +35,16 @@ def losses(
     log_penalty: bool,
     omega: Any,
     ratio: bool,
+    released: bool,
 ) -> None:
     """The loss used at each step of the released program: its error, S, A, C and the move d, all [R, T, B, H]."""
     R, T, B, H = error.shape
     own_steps, one, two, N = moved.shape[1], error.dtype.type(1), error.dtype.type(2), B * H
     share = error.dtype.type(2.0 / N)
-    rows = np.zeros((9, N), error.dtype)
+    rows = np.zeros((11, N), error.dtype)
     u, n, d, w, e = rows[0], rows[1], rows[2], rows[3], rows[4]
     slope, again, delta, g = rows[5], rows[6], rows[7], rows[8]
+    by_z, p = rows[9], rows[10]  # the program's own g, and the same carried back
     for run in range(R):
         step, limit = error.dtype.type(-gamma[run]), c_1[run] * gamma[run]
         displace(a[run, T - 1].reshape(-1), h[run, T].reshape(-1), moved[run, own_steps - 1].reshape(-1), delta, slope)
@@ -72,9 +74,22 @@ def losses(
                 for i in range(N):
                     n[i] *= slope[i]
                 blank(n.reshape(B, H), start[run], t - 1)
-                if omega[run] != 0:
+                if omega[run] != 0 and released:
+                    if k == 0 and t < T - 1:
+                        np.dot(C[run, t], W_back[run], by_z.reshape(B, H))
+                    else:
+                        for i in range(N):
+                            by_z[i] = _psi(e[i], one, log_penalty) if k else -_psi(delta[i], one, log_penalty)
+                            by_z[i] *= share
+                    np.dot(by_z.reshape(B, H), W_back[run], p.reshape(B, H))
+                    for i in range(N):
+                        p[i] *= slope[i]
+                    blank(by_z.reshape(B, H), start[run], t - 1)
+                    blank(p.reshape(B, H), start[run], t - 1)
+                    regularize(n, p, by_z, z_before, d, 1.0, -omega[run], ratio)
+                elif omega[run] != 0:
                     blank(g.reshape(B, H), start[run], t - 1)
-                    regularize(n, g, z_before, d, 1.0, -omega[run], ratio)
+                    regularize(n, n, g, z_before, d, 1.0, -omega[run], ratio)
                 for i in range(N):
                     n[i] *= step
                 move(u, n, limit, force)
@@ -160,6 +175,7 @@ def sums(
     W_back: Any,
     start: Any,
     c_0: Any,
+    limit_b: bool,
     force: bool,
     growth: Any,
 ) -> None:
@@ -170,6 +186,7 @@ def sums(
     Args:
         W_hh, b_h, W_xh: [R, H, H], [R, H], [R, I, H], written. error, S: [R, T, B, H].
         left, right: [R, T, M, H], what W_hh gets besides: left_t^T right_t. c_0, growth >= ||W_hh||: [R], float64.
+        limit_b: whether c_0 is for b_h too.
     """
     R, T, B, H = error.shape
     signal, some = np.empty((T, B, H), error.dtype), np.empty_like(right[0])
@@ -213,5 +230,5 @@ def sums(
             np.dot(left[run, s].T, right[run, s], besides)
             move(own_hh.reshape(-1), besides.reshape(-1), 0.0, False)
             move(W_hh[run].reshape(-1), own_hh.reshape(-1), c_0[run], force)
-            move(b_h[run], own_b, c_0[run], force)
+            move(b_h[run], own_b, c_0[run] if limit_b else 0.0, force)
             move(W_xh[run].reshape(-1), own_xh.reshape(-1), c_0[run], force)

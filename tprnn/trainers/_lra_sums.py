@@ -32,9 +32,12 @@ class Sums:
     with_omega: bool
     regularized: tuple[str, ...]
     """Which of W_hh, b_h, W_xh Omega is added to."""
+    first_loss: bool
+    """Whether the first step of a sequence has a local loss (and Omega)."""
 
     def local(self, params: Tensors, states: States, g: Tensor, seen: Record) -> dict[str, Tensor]:
         """sum_t Normalize(dL_t/dw + lambda dOmega_t/dw, c_0) of the local signals g = dL_t/da_t, [R, T, B, H]."""
+        self.without_first_(states, g)
         terms = self.omega_terms(params, states, g) if self.with_omega else None
         wanted = seen is not None or ((isinstance(self.c_0, Tensor) or self.c_0 > 0) and not self.short(states, g))
         gradients: dict[str, Tensor] = {}
@@ -64,6 +67,14 @@ class Sums:
                 gradients[name] += outer_sum(left if factor is None else left * factor[:, :-1], right)
         return gradients
 
+    def without_first_(self, states: States, g: Tensor) -> Tensor:
+        """Zeros, in place, at the first step of each sequence where it has no local loss; [R, T', B, H]."""
+        if not self.first_loss:
+            g[:, 0].zero_()
+            for t, begun in enumerate(states.valid[: g.shape[1] - 1]):  # a sequence that had begun by the step before
+                g[:, t + 1].mul_(begun)
+        return g
+
     def short(self, states: States, g: Tensor) -> bool:
         """Whether no gradient of a step can be as long as c_0, by ||x^T d|| <= ||x|| ||d||: asked on a CPU alone."""
         if not self.model.compiled or self.with_omega or self.inner.force:
@@ -80,6 +91,7 @@ class Sums:
         """lambda times the derivatives of Omega_t for t = 1..T-1 (eq. 5 to 7), `left` with its sigma'(a_t)."""
         activation, T = self.model.activation, g.shape[1]
         error = self.model.mask_(states, g[:, 1:].clone())  # of sequences that have begun by step t
+        self.without_first_(states, error)
         h = states.h[:, 1:T]
         slope = activation.slope(h)
         p = torch.bmm(rows(error), params["W_hh"].mT).view(error.shape).mul_(slope)
@@ -110,6 +122,9 @@ class Sums:
         for name, g in released.gradients().items():
             if extra is not None and name in self.regularized:
                 g = g + like(self.inner.omega, g) * extra[name]
+            if self.inner.released and name == "b_h":  # the program has no limit of it
+                found[name] = g.sum(1)
+                continue
             factor = self.factor(unit(g if g.dim() == 4 else g.unsqueeze(2))[1], seen, name)
             found[name] = (g if factor is None else g * factor.view(*g.shape[:2], *[1] * (g.dim() - 2))).sum(1)
         return found

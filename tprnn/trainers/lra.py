@@ -16,8 +16,14 @@ program: of each step's gradient, and at each inner step of Delta h over batch a
 target z_hat_t while z_t stays, so that from the second inner step on u is drawn back to 0. `fixed_target` compares the
 new value with the target, which stays (Ororbia et al. 2018).
 `last`: as printed neither h_bar_T nor y changes in the inner loop of the last target, and K has no effect (`printed`);
-`reread` reads E from the moved state at each of K inner steps and normalises with c_1, as the program does.
-`gradient: through_time` is what the program computes, where nothing is detached (trainers/_lra_released.py).
+`reread` reads E from the moved state at each of K inner steps and normalises with c_1, as the program does;
+`reread_unlimited` leaves c_1 out, for line 10 has no Normalize.
+`first_loss`: Algorithm 1 sums from t = 1 on, after z_0 = sigma(x_0 W_xh + b_h). If x_0 is the first input, the step
+that reads it has no local loss and no Omega (false); with h_0 = 0 (section III) it has both.
+`gradient: through_time` has the losses that the program computes, where nothing is detached (_lra_released.py), and
+normalises W_hh, b_h and W_xh as lines 16 to 18 say. `released` has what the program does besides: W_hy is normalised to
+c_0, Omega included, and b_h is not; and g in the Omega of Delta h is dL/dz, by the activation of the step that asks.
+Neither has a loss of the first step.
 
 Where outputs stand at several steps, each step begins with the u that its own loss E_t asks for, as the last one does;
 the local loss of the step after it then adds to that.
@@ -28,8 +34,8 @@ the local loss of the step after it then adds to that.
 
 (printed there with L(z_t, z_hat_t) and without the square: `omega_form: ratio`). g and z_{t-1} are held fixed, so W_hh
 counts where it stands and through a_t; b_h, W_xh and Delta h_t through a_t. The program takes diag() of a matrix [B, H]
-for sigma', which keeps only some of its entries; that is not followed. `omega_on: released` has W_xh, Delta h, the last
-step's included, and W_hy with the Omega of the read-out.
+for sigma', which keeps only some of its entries; that is not followed. `omega_on: weights` leaves out b_h, which eq. 6
+and 7 do not have; `released` has W_xh, Delta h, the last step's included, and W_hy with the Omega of the read-out.
 """
 
 from __future__ import annotations
@@ -55,6 +61,9 @@ from tprnn.trainers._lra_released import Released
 from tprnn.trainers._lra_sums import Seen, Sums
 from tprnn.trainers.base import Passes, State, Trainer, TrainerSettings
 
+REGULARIZED = {"paper": ("W_hh", "b_h", "W_xh"), "weights": ("W_hh", "W_xh"), "released": ("W_xh",)}
+"""Which gradients of a step Omega is added to, by `omega_on`: Algorithm 2, lines 16 to 18; eq. 6 and 7; the program."""
+
 
 @dataclass(frozen=True)
 class LRASettings(TrainerSettings):
@@ -68,12 +77,13 @@ class LRASettings(TrainerSettings):
     force: bool = setting()
     loss: str = setting(choices=("mse", "log_penalty"))
     inner: str = setting(choices=("literal", "fixed_target"))
-    last: str = setting(choices=("printed", "reread"))
-    gradient: str = setting(choices=("local", "through_time"))
+    last: str = setting(choices=("printed", "reread", "reread_unlimited"))
+    first_loss: bool = setting(before=True)
+    gradient: str = setting(choices=("local", "through_time", "released"))
     targets: str = setting(choices=("displacement", "absolute"))
     omega: float = setting(low=0.0, per_run=True)
     omega_form: str = setting(choices=("squared", "ratio"))
-    omega_on: str = setting(choices=("paper", "released"))
+    omega_on: str = setting(choices=tuple(REGULARIZED))
 
 
 class LRA(Trainer):
@@ -96,30 +106,35 @@ class LRA(Trainer):
             absolute=one.targets == "absolute",
             omega=self.number("omega"),
             omega_form=one.omega_form,
+            released=one.gradient == "released",
         )
-        paper = one.omega_on == "paper"
-        # lines 16 to 18 of Algorithm 1, or what the program has
-        regularized = ("W_hh", "b_h", "W_xh") if paper else ("W_xh",)
-        self.sums = Sums(model, self.inner, self.number("c_0"), self.with_omega, regularized)
-        self.readout_omega = self.with_omega and not paper
+        self.sums = Sums(
+            model, self.inner, self.number("c_0"), self.with_omega, REGULARIZED[one.omega_on], one.first_loss
+        )
+        self.readout_omega = self.with_omega and one.omega_on == "released"
 
     @classmethod
     def check(cls, config: Mapping[str, Any]) -> None:
         super().check(config)
         trainer = config["trainer"]
-        if trainer["gradient"] == "through_time" and trainer["inner"] != "literal":
-            raise UserError("trainer.gradient: through_time is the released program's; give trainer.inner=literal too")
+        gradient = trainer["gradient"]
+        if gradient != "local" and trainer["inner"] != "literal":
+            raise UserError(f"trainer.gradient: {gradient} is the released program's; give trainer.inner=literal too")
+        if gradient != "local" and not trainer["first_loss"]:
+            raise UserError(f"trainer.first_loss: expected true, for {gradient} has no loss of the first step anyway")
 
     @classmethod
     def passes(cls, config: Mapping[str, Any]) -> Passes:
         trainer, K = config["trainer"], config["trainer"]["K"]
         omega = int(trainer["omega"] > 0)
-        if trainer["gradient"] == "through_time":
+        if trainer["gradient"] != "local":
             # each loss goes back through all earlier steps; compiled, those that no limit touches go together
             back = config["task"].get("T", 0) // 2 * (1 + omega)
-            return Passes(dependent=2 * K + 3, activated=2 * K + 1, rows=1 + omega + back, outer=back, buffers=12)
+            # g of another kind is made, and goes back, on its own
+            own = (K + 1) * omega * int(trainer["gradient"] == "released")
+            return Passes(dependent=2 * K + 3 + own, activated=2 * K + 1, rows=1 + omega + back, outer=back, buffers=12)
         # states, then K times back and K - 1 times forth, with an activation for each state moved
-        explicit = omega * int(trainer["omega_on"] == "paper")
+        explicit = omega * int("W_hh" in REGULARIZED[trainer["omega_on"]])
         return Passes(dependent=2 * K, activated=2 * K, rows=1 + omega, outer=1 + explicit, buffers=5)
 
     def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
@@ -139,7 +154,7 @@ class LRA(Trainer):
         return seen
 
     def readout_gradients(self, params: Tensors, states: States, readout: Readout) -> dict[str, Tensor]:
-        """Line 7, and for W_hy the Omega of the read-out where the program has it."""
+        """Line 7, and for W_hy the Omega of the read-out and the limit c_0 where the program has them."""
         gradients = self.model.readout_gradients(states, readout)
         if self.readout_omega:
             h = states.h[:, -states.batch.outputs :]
@@ -147,6 +162,11 @@ class LRA(Trainer):
             bend, form = self.model.activation.bend(h), self.inner.omega_form
             _, left, right = omega(readout.dy, readout.dh * slope, bend, form)
             gradients["W_hy"] += outer_sum(left * slope * like(self.inner.omega, slope), right)
+        if self.inner.released:
+            norm = torch.linalg.vector_norm(gradients["W_hy"], dim=(-2, -1), keepdim=True)
+            factor = normalizer(norm, like(self.sums.c_0, norm), self.inner.force)
+            if factor is not None:
+                gradients["W_hy"] *= factor
         return gradients
 
     def local_gradients(
@@ -157,7 +177,7 @@ class LRA(Trainer):
         a, x = self.pre_activations(params, states)
         moved, last = self.last_targets(params, states, readout, a)
         watch = None if seen is None else Seen(inner, last, states.batch.T, seen)
-        if self.options.gradient == "through_time":
+        if self.options.gradient != "local":
             released = Released(inner, model, params, states, a, x, moved)
             released.losses(watch)
             return self.sums.through_time(released, seen)
@@ -181,7 +201,7 @@ class LRA(Trainer):
         model, inner, S = self.model, self.inner, states.batch.outputs
         a, z = a[:, -S:], states.h[:, -S:]
         u = torch.zeros_like(z)
-        for k in range(inner.K if self.options.last == "reread" else 1):
+        for k in range(1 if self.options.last == "printed" else inner.K):
             if k > 0:
                 z = model.activation.apply_(a + u)
                 readout = model.read(params, z, states.batch.targets)
