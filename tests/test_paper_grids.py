@@ -110,6 +110,27 @@ def test_own_parameters_come_before_the_grid_and_are_the_only_point_without_one(
     assert values(cell.candidates("paper"), "alpha", "omega") == [(0.5, 0.5), (0.5, 2.0), (0.1, 0.5), (0.1, 2.0)]
 
 
+def test_a_dotted_key_of_a_grid_is_of_all_points_of_its_budget_and_no_axis(conf: Path) -> None:
+    column = "{key: K10, label: none, overrides: [train.patience=30], parameters: {default: {alpha: 0.5}}, grid: GRID}"
+    head, _ = TRIAL.split("columns:")
+    grid = "{paper: {alpha: [0.5, 0.1], train.patience: [null]}}"
+    write_recipe(conf, f"{head}columns:\n  - {column.replace('GRID', grid)}\n")
+    cell = trial()
+
+    def found(budget: str | None) -> list[tuple[float, int | None]]:
+        specs = cell.candidates(budget)
+        return [(spec.config["trainer"]["alpha"], spec.config["train"]["patience"]) for spec in specs]
+
+    assert found("laptop") == [(0.5, 30)]
+    assert found("paper") == [(0.5, None), (0.1, None)]  # its own parameters are a point of the grid
+    assert found(None) == [(0.5, 30), (0.5, None), (0.1, None)]
+    assert cell.settings == ("alpha",)
+    assert cell.described("paper") == "alpha=0.5 or alpha=0.5,0.1 train.patience=null"
+    write_recipe(conf, f"{head}columns:\n  - {column.replace('GRID', grid.replace('null', '30, 60'))}\n")
+    with pytest.raises(UserError, match=r"'train.patience' is no axis: expected one value, got 2"):
+        recipe(NAME)
+
+
 def test_a_published_cell_is_found_by_its_length_and_further_fields(conf: Path) -> None:
     table = published.table("manchev2025/tableI")
     assert table.find(task="temporal_order", trainer="LRA_diff", T=20) is None  # three K

@@ -1,4 +1,7 @@
-"""Grids of a cell: named axes over settings of its trainer, and their points as runs."""
+"""Grids of a cell: named axes over settings of its trainer, and their points as runs.
+
+A name with a dot is a key of the whole run, `train.patience: [null]`: no axis, but what all points of that budget have.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,27 @@ from tprnn.config import RunSpec
 from tprnn.errors import UserError, nearest
 from tprnn.listing import conf_folder
 
-# (setting of the trainer, its values), in order; the last changes fastest
+# (setting of the trainer or dotted key, its values), in order; the last changes fastest
 Axes = tuple[tuple[str, tuple[Any, ...]], ...]
 
 
 def inline(record: Mapping[str, Sequence[Any]]) -> Axes:
-    """The axes `{alpha: [0.1, 0.01], gamma: [1.0]}` of a recipe. Raises ValueError for an axis without values."""
+    """The axes `{alpha: [0.1, 0.01], gamma: [1.0]}` of a recipe.
+
+    Raises ValueError for an axis without values, or a key of the whole run with more than one.
+    """
     axes = tuple((str(key), tuple(values)) for key, values in record.items())
     for key, values in axes:
         if not values:
             raise ValueError(f"the axis '{key}' has no values")
+        if is_key(key) and len(values) > 1:
+            raise ValueError(f"'{key}' is no axis: expected one value, got {len(values)}")
     return axes
+
+
+def is_key(name: str) -> bool:
+    """Whether a name of a grid is a key of the whole run, not a setting of the trainer."""
+    return "." in name
 
 
 @cache
@@ -42,9 +55,11 @@ def points(overrides: tuple[str, ...], grids: tuple[Axes, ...], own: bool) -> tu
     from tprnn.compose import compose  # imports hydra
 
     base = compose(overrides)
-    found = [base] if own else []
+    found = [base] if own and not grids else []
     for axes in grids:
-        keys = [f"trainer.{name}" for name, _ in axes]
+        if own:
+            found.append(base.replace({name: value for name, (value, *_) in axes if is_key(name)}))
+        keys = [name if is_key(name) else f"trainer.{name}" for name, _ in axes]
         values = itertools.product(*(each for _, each in axes))
         found += [base.replace(dict(zip(keys, point, strict=True))) for point in values]
     return tuple({spec.signature: spec for spec in found}.values())

@@ -88,7 +88,8 @@ class RecipeCell:
 
         None stands for all budgets: every grid that any of them names. Raises UserError.
         """
-        return grids.points((*self.overrides, *execution), self._grids(budget), self._has_own)
+        none = ((),) if budget is None and self._has_own else ()  # of a budget without a grid
+        return grids.points((*self.overrides, *execution), (*none, *self._grids(budget)), self._has_own)
 
     def runs(self, budget: Budget, execution: Sequence[str] = ()) -> list[RunSpec]:
         """Every candidate of the budget with every seed of it, at the cell's first length. Raises UserError."""
@@ -111,7 +112,8 @@ class RecipeCell:
     @cached_property
     def settings(self) -> tuple[str, ...]:
         """The trainer's settings that tell the cell's points apart."""
-        return tuple(dict.fromkeys([*self.params, *(name for axes in self._grids(None) for name, _ in axes)]))
+        axes = (name for grid in self._grids(None) for name, _ in grid if not grids.is_key(name))
+        return tuple(dict.fromkeys([*self.params, *axes]))
 
     def described(self, budget: str) -> str:
         """Its own parameters and the axes of the budget's grid: `alpha=0.5 or alpha=0.1,0.01 gamma=10,1`."""
@@ -124,7 +126,7 @@ class RecipeCell:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
