@@ -34,6 +34,8 @@ class Budget:
     max_iterations: int
     # Longest T of each task; a task that is missing is left out. None: no limit for any task.
     T_max: Mapping[str, int] | None
+    # Which candidates of a cell, counted from 1; None: all.
+    points: tuple[int, ...] | None = None
 
     def limit(self, task: str) -> int | None:
         """Longest T of a task; 0 where the budget leaves the task out, None where it has no limit."""
@@ -94,11 +96,14 @@ class RecipeCell:
     def runs(self, budget: Budget, execution: Sequence[str] = ()) -> list[RunSpec]:
         """Every candidate of the budget with every seed of it, at the cell's first length. Raises UserError."""
         limit = {"train.max_iterations": budget.max_iterations}
-        return [
-            candidate.replace({"seed": seed, **limit})
-            for candidate in self.candidates(budget.name, execution)
-            for seed in budget.seeds
-        ]
+        found = self.candidates(budget.name, execution)
+        for point in budget.points or ():
+            if point > len(found):
+                raise UserError(
+                    f"points: {self.column.key} has {len(found)} of them in budget={budget.name}, no {point}"
+                )
+        chosen = found if budget.points is None else [found[point - 1] for point in budget.points]
+        return [candidate.replace({"seed": seed, **limit}) for candidate in chosen for seed in budget.seeds]
 
     @property
     def _has_own(self) -> bool:

@@ -21,7 +21,7 @@ from tprnn.protocols.many import Outcome, exit_code, run_all
 from tprnn.store import Store
 
 USAGE = """usage: tprnn reproduce PAPER/NAME [budget=laptop] [--dry-run] [rows=...] [columns=...] [seeds=...]
-                       [T_max=N] [max_iterations=N] [outputs=DIR] [workers=N] [device=...]
+                       [points=...] [T_max=N] [max_iterations=N] [outputs=DIR] [workers=N] [device=...]
 
 Trains the runs behind a published table or figure. Finished runs are skipped and broken-off ones continued, so the
 same command may be given again at any time. 'tprnn report --paper' shows a table, 'tprnn plot' draws a figure.
@@ -32,6 +32,7 @@ same command may be given again at any time. 'tprnn report --paper' shows a tabl
   budget          smoke (minutes), laptop (hours) or paper (the paper's own limits); laptop is the default
   rows, columns   a part of it, e.g. rows=adding columns=TPTT,BPTT
   seeds           how many (seeds=5: 0 to 4), or which ones (seeds=0,3,7)
+  points          which points of the budget's grid, counted from 1 in the order of its axes, e.g. points=1,4
   T_max           the longest T, in place of the budget's
   max_iterations  iterations before a run counts as not solved, in place of the budget's; a run that had fewer goes on,
                   one that had more is judged as of these
@@ -40,7 +41,7 @@ same command may be given again at any time. 'tprnn report --paper' shows a tabl
 Any key of how runs are carried out may follow: outputs, workers, threads, device, stack_size, quiet, force, ...
 """
 
-OWN_KEYS = ("budget", "rows", "columns", "seeds", "T_max", "max_iterations")
+OWN_KEYS = ("budget", "rows", "columns", "seeds", "points", "T_max", "max_iterations")
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def parse(argv: Sequence[str]) -> Request:
     budget = plan.budget(
         own.get("budget", "laptop"),
         seeds=_seeds(own["seeds"]) if "seeds" in own else None,
+        points=tuple(_count("points", word, 1) for word in _words(own["points"])) if "points" in own else None,
         max_iterations=_count("max_iterations", own["max_iterations"], 1) if "max_iterations" in own else None,
         T_max=None if limit is None else {row.task: limit for row in plan.rows},
     )
@@ -172,6 +174,8 @@ def progress(climber: Climber, store: Store) -> tuple[int, int, bool]:
 def listing(request: Request, found: Sequence[Climber]) -> str:
     """What would run: a line for each cell, and the total."""
     store = Store(found[0].spec.execution["outputs"])
+    numbers = request.budget.points
+    chosen = "" if numbers is None else f"; of these points {', '.join(map(str, numbers))}"
     rows = []
     for cell in request.cells:
         mine = [climber for climber in found if climber.cell is cell]
@@ -186,7 +190,7 @@ def listing(request: Request, found: Sequence[Climber]) -> str:
                 "climbs": len(mine),
                 "runs done": sum(state[0] for state in states),
                 "to do": todo if len(lengths) == 1 or not todo else f"up to {todo}",
-                "parameters": cell.described(request.budget.name),
+                "parameters": cell.described(request.budget.name) + chosen,
             }
         )
     total = sum(progress(climber, store)[1] for climber in distinct(found))
