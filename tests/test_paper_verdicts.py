@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from paper_cells import CELLS, row_of, the
+from paper_cells import row_of, the
 
+from tprnn.cli import main
 from tprnn.papers.recipes import RecipeCell, names, recipe
-from tprnn.protocols import reproduce
 from tprnn.report.paper import paper_report
 from tprnn.store import Store
 
@@ -35,6 +34,7 @@ def record(outputs: str) -> Record:
             "best_accuracy": given.get("best_accuracy", 1.0),
             "best_validation_loss": given.get("best_validation_loss", 0.1),
             "signature": spec.signature,
+            **given.get("result", {}),
         }
         folder = store.folder(spec)
         folder.open(spec)
@@ -57,41 +57,41 @@ def climb(record: Record, cell: RecipeCell, seed: int, top: int, fails: bool, **
 BPTT = ("manchev2020/table1", "temporal_order_3bit", "BPTT")  # published: 70
 
 
-def test_a_climb_that_gets_as_far_as_the_paper_is_reached(record: Record, outputs: str) -> None:
-    climb(record, the(*BPTT), seed=0, top=70, fails=True)
+def test_a_climb_is_shown_with_what_it_had(record: Record, outputs: str) -> None:
+    for seed in range(3):
+        climb(record, the(*BPTT), seed, top=60, fails=True, max_iterations=20_000)
     row = row_of(outputs, the(*BPTT))
-    assert (row["published"], row["ours"], row["verdict"], row["seeds"]) == ("70", "70", "reached", "1")
+    assert (row["published"], row["ours"], row["seeds"], row["budget"]) == (
+        "70",
+        "60",
+        "3",
+        "T ≤ 70, 20,000 iterations",
+    )
+    assert row["verdict"] == "inconclusive (0 of 3 reach T = 70; 20,000 of 100,000 iterations)"
+    assert row["new run (95 %)"] == "–"
 
 
-def test_a_climb_that_fails_early_is_below(record: Record, outputs: str) -> None:
-    climb(record, the(*BPTT), seed=0, top=60, fails=True)
+def test_a_climb_that_diverged_has_no_bound(record: Record, outputs: str) -> None:
+    for seed in range(3):
+        record(the(*BPTT), "diverged", seed, T=10, max_iterations=1000, iterations=100, stopped_by="not_finite")
     row = row_of(outputs, the(*BPTT))
-    assert (row["ours"], row["verdict"]) == ("60", "below")
+    assert (row["ours"], row["verdict"]) == ("< 10", "does not replicate (lower: none solves T = 10)")
+    assert (row["solved"], row["diverged"], row["cut"], row["out of patience"]) == ("0", "3", "0", "0")
+    assert "> 100" not in paper_report(outputs, BPTT[0])
 
 
-def test_below_says_so_when_fewer_iterations_than_in_the_paper_were_given(record: Record, outputs: str) -> None:
-    climb(record, the(*BPTT), seed=0, top=60, fails=True, max_iterations=20_000)
-    row = row_of(outputs, the(*BPTT))
-    assert row["verdict"] == "below at 20,000 iterations"
-    assert row["budget"] == "T ≤ 70, 20,000 iterations"
-
-
-def test_a_climb_that_diverged_is_below_whatever_its_iterations(record: Record, outputs: str) -> None:
-    record(the(*BPTT), "diverged", T=10, max_iterations=20_000, iterations=300, stopped_by="not_finite")
-    row = row_of(outputs, the(*BPTT))
-    assert (row["ours"], row["verdict"]) == ("< 10", "below")
-
-
-def test_a_climb_that_its_budget_ended_is_a_lower_bound_and_not_below(record: Record, outputs: str) -> None:
+def test_a_climb_that_its_budget_ended_is_a_lower_bound(record: Record, outputs: str) -> None:
     climb(record, the(*BPTT), seed=0, top=40, fails=False)
     row = row_of(outputs, the(*BPTT))
-    assert (row["ours"], row["verdict"]) == ("≥ 40", "not run to T = 70")
+    assert (row["ours"], row["verdict"]) == ("≥ 40", "inconclusive (1 seed)")
 
 
-def test_a_lower_bound_past_the_published_length_is_reached(record: Record, outputs: str) -> None:
-    climb(record, the(*BPTT), seed=0, top=80, fails=False)
-    row = row_of(outputs, the(*BPTT))
-    assert (row["ours"], row["verdict"]) == ("≥ 80", "reached")
+def test_a_run_with_less_of_a_budget_than_the_lengths_before_it_took_ends_no_climb(
+    record: Record, outputs: str
+) -> None:
+    record(the(*BPTT), "solved", T=10, iterations=60_000)
+    record(the(*BPTT), "not_solved", T=20, max_iterations=20_000)
+    assert row_of(outputs, the(*BPTT))["ours"] == "≥ 10"
 
 
 def test_a_climb_ends_where_a_length_is_missing(record: Record, outputs: str) -> None:
@@ -107,23 +107,24 @@ def test_a_larger_budget_overrules_the_failure_of_a_smaller_one(record: Record, 
 
 
 @pytest.mark.parametrize(
-    ("tops", "says"),
+    ("tops", "ours"),
     [
-        ([(70, True), (60, True), (80, True)], ("70 [60–80]", "reached")),
-        ([(60, True), (50, True), (80, False)], ("60 [50–≥ 80]", "below")),
-        ([(60, True), (60, True)], ("60", "below")),
-        ([(60, True), (80, False)], ("≥ 70 [60–≥ 80]", "reached")),
-        ([(20, True), (40, False), (40, False)], ("≥ 40 [20–≥ 40]", "not run to T = 70")),
+        ([(70, True), (60, True), (80, True)], "70 [60–80]"),
+        ([(60, True), (50, True), (80, False)], "60 [50–≥ 80]"),
+        ([(60, True), (60, True)], "60"),
+        ([(60, True), (80, False)], "≥ 70 [60–≥ 80]"),
+        ([(20, True), (40, False), (40, False)], "≥ 40 [20–≥ 40]"),
     ],
 )
-def test_several_seeds_are_judged_by_their_median(
-    record: Record, outputs: str, tops: Sequence[tuple[int, bool]], says: tuple[str, str]
+def test_several_seeds_are_shown_by_their_median(
+    record: Record, outputs: str, tops: Sequence[tuple[int, bool]], ours: str
 ) -> None:
     for seed, (top, fails) in enumerate(tops):
         climb(record, the(*BPTT), seed, top, fails)
     row = row_of(outputs, the(*BPTT))
-    assert (row["ours"], row["verdict"]) == says
-    assert row["seeds"] == str(len(tops))
+    assert (row["ours"], row["seeds"]) == (ours, str(len(tops)))
+    overview = paper_report(outputs, BPTT[0]).splitlines()
+    assert any(f"{ours}, n = {len(tops)} (70)" in line for line in overview)
 
 
 def test_cells_without_runs_are_not_run_and_controls_have_no_verdict(record: Record, outputs: str) -> None:
@@ -143,17 +144,36 @@ def test_runs_count_by_what_they_are(record: Record, outputs: str) -> None:
     assert row_of(outputs, cell)["seeds"] == "1"
 
 
-def test_a_climbs_iterations_are_shown_length_by_length(record: Record, outputs: str) -> None:
+def test_a_climb_is_shown_length_by_length_with_how_many_of_how_many_solved(record: Record, outputs: str) -> None:
     cell = the(*BPTT)
     for seed, iterations in ((0, 300), (1, 500), (2, 400)):
         record(cell, "solved", seed, T=10, iterations=iterations)
         spent = 1000 * (seed + 1)
         status = "solved" if seed == 0 else "not_solved"
         record(cell, status, seed, T=20, iterations=spent, max_iterations=spent)
+    record(cell, "diverged", 0, T=30, iterations=100, stopped_by="spectral_radius")
     lines = [line for line in paper_report(outputs, cell.recipe).splitlines() if cell.row.task in line]
     by_length = [[part.strip() for part in line.split("|")[1:4]] for line in lines]
-    assert [cell.row.task, "10", "400 [300–500]"] in by_length
-    assert [cell.row.task, "20", "> 2,000 [1,000–> 3,000]"] in by_length
+    task = cell.row.task
+    assert [task, "10", "3/3 [29–100]"] in by_length
+    assert [task, "20", "1/3 [1–91]"] in by_length
+    assert [task, "30", "0/1 [0–98]"] in by_length
+    assert [task, "10", "400 [300–∞]"] in by_length
+    assert [task, "20", "> 2,000 [1,000–∞]"] in by_length
+    assert [task, "30", "never"] in by_length
+
+
+def test_columns_are_tested_against_the_first_at_the_lengths_that_both_have(record: Record, outputs: str) -> None:
+    first, other = the(*BPTT), the(BPTT[0], BPTT[1], "TPTT")
+    for seed in range(5):
+        record(first, "diverged", seed, T=10, iterations=100, stopped_by="not_finite")
+        record(other, "solved", seed, T=10, iterations=400 + 100 * seed)
+    record(other, "solved", 0, T=20)
+    page = paper_report(outputs, first.recipe)
+    assert "1 test, p without correction" in page
+    (line,) = [line for line in page.splitlines() if line.startswith(f"| {first.row.task}") and "5, 5" in line]
+    assert [part.strip() for part in line.split("|")[2:6]] == ["10", "TPTT", "600 [400–∞]", "never"]
+    assert float(line.split("|")[-2]) < 0.01
 
 
 @pytest.mark.parametrize("name", names())
@@ -183,7 +203,8 @@ def test_iterations_are_shown_beside_the_published_ones_with_their_ratio(record:
         record(the(*COMMON), "solved", seed, iterations=iterations)
     row = row_of(outputs, the(*COMMON))
     assert (row["published"], row["ours"], row["ratio"]) == ("1,600", "1,200 [800–2,400]", "0.75")
-    assert row["verdict"] == "reached"
+    assert row["verdict"] == "inconclusive (the interval is too wide)"
+    assert row["new run (95 %)"] == "100–22,300"  # t_2 = 4.30, s = 0.577 of log(750, 2350, 1150)
 
 
 def test_runs_at_other_lengths_do_not_count(record: Record, outputs: str) -> None:
@@ -196,33 +217,54 @@ def test_unsolved_runs_rank_after_all_solved_ones(record: Record, outputs: str) 
     record(the(*COMMON), "solved", 1, iterations=900)
     record(the(*COMMON), "not_solved", 2, max_iterations=20_000)
     row = row_of(outputs, the(*COMMON))
-    assert (row["ours"], row["verdict"]) == ("30,000 [900–> 20,000]", "reached")
+    assert (row["ours"], row["verdict"]) == ("30,000 [900–> 20,000]", "inconclusive (20,000 of 100,000 iterations)")
 
 
-@pytest.mark.parametrize(
-    ("cell", "given", "says"),
-    [
-        (COMMON, {"max_iterations": 100_000}, "below"),
-        (COMMON, {"max_iterations": 20_000}, "below at 20,000 iterations"),
-        (COMMON, {"max_iterations": 100_000, "iterations": 31_000, "stopped_by": "patience"}, "below"),
-        (SLOW, {"max_iterations": 20_000}, "not run to 46,500 iterations"),
-        (UNSOLVED, {"max_iterations": 20_000}, "not run to 100,000 iterations"),
-        (UNSOLVED, {"max_iterations": 100_000}, "reached (not solved either)"),
-    ],
-)
-def test_an_unsolved_run_is_judged_by_the_iterations_it_had(
-    record: Record, outputs: str, cell: tuple[str, str, str], given: dict[str, Any], says: str
-) -> None:
-    record(the(*cell), "not_solved", **given)
-    row = row_of(outputs, the(*cell))
-    assert (row["verdict"], row["ratio"]) == (says, "–")
-    assert row["ours"].startswith("> ")
+def test_a_run_that_diverged_or_ran_out_of_patience_never_solves(record: Record, outputs: str) -> None:
+    """Nine runs that diverge at iteration 100 of 1,000 are no "> 100", and are counted as what they are."""
+    for seed in range(9):
+        given = {"stopped_by": "not_finite"} if seed < 5 else {"stopped_by": "patience"}
+        status = "diverged" if seed < 5 else "not_solved"
+        record(the(*COMMON), status, seed, iterations=100, max_iterations=1000, **given)
+    row = row_of(outputs, the(*COMMON))
+    assert (row["ours"], row["ratio"]) == ("never", "–")
+    assert (row["solved"], row["diverged"], row["cut"], row["out of patience"]) == ("0", "5", "0", "4")
 
 
-def test_to_solve_what_the_paper_did_not_is_reached(record: Record, outputs: str) -> None:
-    record(the(*UNSOLVED), "solved", iterations=4000)
-    row = row_of(outputs, the(*UNSOLVED))
-    assert (row["published"], row["verdict"]) == ("not solved", "reached (not solved in the paper)")
+def test_words_are_explained_under_the_table_and_by_help(record: Record, outputs: str, capsys: Any) -> None:
+    page = " ".join(paper_report(outputs, BPTT[0]).split())
+    with pytest.raises(SystemExit):
+        main(["report", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for text in (page, told):
+        for word in (
+            "consistent",
+            "inconclusive",
+            "higher",
+            "lower",
+            "does not replicate",
+            "95 %",
+            "1 percentage point",
+        ):
+            assert word in text
+        assert "factor of 1.5" in text
+
+
+def test_the_smallest_budget_says_what_it_can_show(record: Record, outputs: str) -> None:
+    record(the(*BPTT), "solved", T=10, max_iterations=20_000)
+    said = "runs of the budget smoke (1 seed, 20,000 of 100,000 iterations)"
+    assert paper_report(outputs, BPTT[0]).count(said) == 1
+    record(the(*BPTT), "not_solved", T=20, max_iterations=100_000)
+    assert said not in paper_report(outputs, BPTT[0])
+
+
+def test_a_comparison_with_more_search_for_one_column_says_so(record: Record, outputs: str) -> None:
+    record(the(*SLOW), "solved", iterations=40_000)
+    record(the(*COMMON), "solved", iterations=1_000)
+    assert "Not the same search" not in paper_report(outputs, SLOW[0])
+    record(the(*SLOW), "solved", iterations=9_000, changes={"trainer.alpha": 0.001})
+    page = paper_report(outputs, SLOW[0])
+    assert "2 points: BPTT, best)" in page
 
 
 def test_best_is_the_fastest_point_of_the_grid(record: Record, outputs: str) -> None:
@@ -236,21 +278,6 @@ def test_best_is_the_fastest_point_of_the_grid(record: Record, outputs: str) -> 
 
 
 # ---- the page
-
-
-@pytest.mark.parametrize("cell", CELLS[::5], ids=lambda c: f"{c.recipe}:{c.row.key}:{c.column.key}")
-def test_the_command_of_a_cell_runs_that_cell_with_what_was_used(
-    cell: RecipeCell, record: Record, outputs: str
-) -> None:
-    for seed in (0, 3):
-        record(cell, "solved", seed, T=cell.first_T, max_iterations=1234)
-    words = shlex.split(row_of(outputs, cell)["command"])
-    assert words[:2] == ["tprnn", "reproduce"]
-    request = reproduce.parse(words[2:])
-    assert [(c.row, c.column.key) for c in request.cells] == [(cell.row, cell.column.key)]
-    assert request.budget.seeds == (0, 3)
-    assert request.budget.max_iterations == 1234
-    assert list(request.recipe.lengths(cell, request.budget)) == [cell.first_T]
 
 
 def test_damaged_runs_are_named_and_the_others_still_reported(record: Record, outputs: str) -> None:

@@ -6,9 +6,11 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import wrap
 
 from tprnn.arguments import DEFAULT, Parser, existing_folder, one_folder, take_outputs
 from tprnn.errors import UserError, nearest
+from tprnn.report.words import explained
 
 # Everything that takes time to import is imported where it is needed: --help must come at once.
 
@@ -17,10 +19,15 @@ EXAMPLE = "tprnn train task=temporal_order trainer=tptt task.T=30"
 
 
 def _report_parser() -> Parser:
+    words = ("\n".join(wrap(line, 118, initial_indent="  ", subsequent_indent="    ")) for line in explained())
     parser = Parser(
         "tprnn report",
         "Tables of runs: one line for each group of runs that differ in their seeds only.",
-        epilog="""examples:
+        epilog="verdicts of --paper:\n"
+        + "\n".join(words)
+        + """
+
+examples:
   tprnn report --where task=adding trainer=tptt,tptt_hx T=30
   tprnn report outputs=elsewhere
   tprnn report --where max_iterations=5000

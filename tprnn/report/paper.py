@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,13 @@ from typing import Any
 from tprnn.errors import UserError
 from tprnn.papers import published
 from tprnn.papers.recipes import Recipe, RecipeCell, figure_names, names, recipe
-from tprnn.report.scores import Answer, Records, answer, iterations_score, load
+from tprnn.report import captions, lengths
+from tprnn.report import cell_text as text
+from tprnn.report.captions import Answers
+from tprnn.report.cell_command import budget_to_run, command
+from tprnn.report.scores import ENDS, JUDGED, Answer, Records, answer, load
 from tprnn.report.tables import render
-from tprnn.report.verdicts import NONE, POINTS, RATIOS, SHARE, ours, published_text, ratio, spread, verdict
+from tprnn.report.verdicts import NONE, verdict
 
 
 def _budget(cell: RecipeCell, found: Answer | None) -> str:
@@ -24,115 +27,68 @@ def _budget(cell: RecipeCell, found: Answer | None) -> str:
     top = max(record.T for record in found.records)
     length = f"T = {cell.row.T}" if cell.row.T else f"T ≤ {top}"
     least, most, all_of_them = found.points
-    if cell.metric not in ("accuracy_pct", "loss") or all_of_them == 1:
+    if cell.metric not in JUDGED or all_of_them == 1:
         return f"{length}, {iterations} iterations"
     run = f"{least}" if least == most else f"{least} to {most}"
     return f"{length}, {iterations} iterations, {run} of {all_of_them} points"
-
-
-def command(plan: Recipe, cell: RecipeCell, found: Answer | None, outputs: str = "outputs") -> str:
-    """The command that runs the cell anew with the budget that was used; for a cell not run, laptop where it has it."""
-    words = ["tprnn", "reproduce", plan.name, f"rows={cell.row.key}", f"columns={cell.column.key}"]
-    if found is None:
-        words.append(f"budget={_budget_to_run(plan, cell)}")
-    else:
-        most = max(record.max_iterations for record in found.records)
-        top = max(record.T for record in found.records)
-        fit = [
-            budget
-            for budget in plan.budgets.values()
-            if budget.max_iterations == most and top in plan.lengths(cell, budget)
-        ]
-        wide = [budget for budget in fit if found.points[1] <= len(cell.candidates(budget.name))]
-        budget = (wide or fit or [plan.budgets["paper"]])[0]
-        words.append(f"budget={budget.name}")
-        seeds = list(found.seeds)
-        if tuple(seeds) != budget.seeds:
-            counted = seeds == list(range(len(seeds)))
-            words.append(f"seeds={len(seeds)}" if counted else f"seeds=[{','.join(map(str, seeds))}]")
-        if cell.row.T is None and top != plan.lengths(cell, budget)[-1] and any(score.bound for score in found.scores):
-            words.append(f"T_max={top}")
-        if most != budget.max_iterations:
-            words.append(f"max_iterations={most}")
-    if outputs != "outputs":
-        words.append(f"outputs={outputs}")
-    return shlex.join(words)
-
-
-def _budget_to_run(plan: Recipe, cell: RecipeCell) -> str:
-    """laptop where it has the cell, else paper."""
-    return next(name for name in ("laptop", "paper") if len(plan.lengths(cell, plan.budgets[name])))
 
 
 # ---- tables
 
 
 def cells(plan: Recipe, records: Records, outputs: str = "outputs") -> list[dict[str, Any]]:
-    """One row for each cell of a recipe."""
+    """One row for each cell of a recipe; columns that say nothing in any of them are left out."""
+    return _rows(plan, [(cell, answer(plan, cell, records)) for cell in plan.cells], outputs)
+
+
+def _rows(plan: Recipe, answers: Answers, outputs: str) -> list[dict[str, Any]]:
     rows = []
-    for cell in plan.cells:
-        found = answer(plan, cell, records)
-        row = {
-            "task": cell.row.task,
-            "T": cell.row.T,
-            "column": cell.column.label,
-            "published": published_text(cell),
-            "ours": ours(plan, cell, found),
-            "ratio": ratio(cell, found),
-            "seeds": len(found.seeds) if found else 0,
-            "budget": _budget(cell, found),
-            "verdict": verdict(plan, cell, found),
-            "parameters": found.parameters if found else cell.described(_budget_to_run(plan, cell)),
-            "command": command(plan, cell, found, outputs),
-        }
-        if not set(RATIOS) & set(plan.metrics):
-            del row["ratio"]
-        if all(line.T is None for line in plan.rows):
-            del row["T"]
-        if all(other.published is None for other in plan.cells):
-            row = {key: value for key, value in row.items() if key not in ("published", "ratio", "verdict")}
-        rows.append(row)
-    return rows
+    for cell, found in answers:
+        rows.append(
+            {
+                "task": cell.row.task,
+                "T": cell.row.T,
+                "column": cell.column.label,
+                "published": text.published_text(cell),
+                "ours": text.ours(plan, cell, found),
+                "new run (95 %)": text.new_run(plan, cell, found),
+                "test sets (95 %)": text.test_set(cell, found),
+                "best check": text.of_checks(plan, cell, found, last=False),
+                "last check": text.of_checks(plan, cell, found, last=True),
+                "best of m by luck": text.luck(cell, found),
+                "ratio": text.ratio(cell, found),
+                "seeds": len(found.seeds) if found else 0,
+                **{end: found.ends[end] if found else 0 for end in ENDS},
+                "budget": _budget(cell, found),
+                "verdict": verdict(plan, cell, found),
+                "parameters": found.parameters if found else cell.described(budget_to_run(plan, cell)),
+                "command": command(plan, cell, found, outputs),
+            }
+        )
+    left = _left_out(plan, rows)
+    return [{key: value for key, value in row.items() if key not in left} for row in rows]
+
+
+_OF_ACCURACY = ("test sets (95 %)", "best check", "last check")
+
+
+def _left_out(plan: Recipe, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Columns of nothing: by what the recipe is, and the luck of a search by whether there was one."""
+    left = set() if set(text.RATIOS) & set(plan.metrics) else {"ratio"}
+    left |= {"T"} if all(line.T is None for line in plan.rows) else set()
+    left |= set() if "accuracy_pct" in plan.metrics else {*_OF_ACCURACY}
+    left |= {"best of m by luck"} if all(row["best of m by luck"] == NONE for row in rows) else set()
+    return left | (set() if any(cell.published for cell in plan.cells) else {"published", "ratio", "verdict"})
 
 
 def _overview(plan: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Tasks down, columns across: `ours (published)`."""
+    """Tasks down, columns across: `ours, n = SEEDS (published)`."""
     table: dict[str, dict[str, str]] = {}
     for cell, row in zip(plan.cells, rows, strict=True):
         line = table.setdefault(cell.row.key, {"task": cell.row.task} | ({"T": str(cell.row.T)} if cell.row.T else {}))
-        line[cell.column.label] = row["ours"] if cell.published is None else f"{row['ours']} ({row['published']})"
+        shown = f"{row['ours']}, n = {row['seeds']}" if row["seeds"] else row["ours"]
+        line[cell.column.label] = shown if cell.published is None else f"{shown} ({row['published']})"
     return list(table.values())
-
-
-def _by_length(plan: Recipe, records: Records) -> list[dict[str, str]]:
-    """Iterations to solve at each length of the climbs: tasks and lengths down, columns across."""
-    table: dict[tuple[str, int], dict[str, str]] = {}
-    for cell in plan.cells:
-        found = answer(plan, cell, records)
-        for T in sorted({record.T for record in found.records}) if found else ():
-            known = [iterations_score(found.records, seed, T) for seed in found.seeds] if found else []
-            scores = sorted((score for score in known if score), key=lambda score: (score.bound, score.value))
-            if scores:
-                line = table.setdefault((cell.row.task, T), {"task": cell.row.task, "T": str(T)})
-                line[cell.column.label] = spread(plan, scores, "iterations_to_solve")
-    order = [row.task for row in plan.rows]
-    columns = ["task", "T", *(column.label for column in plan.columns)]
-    lines = [table[key] for key in sorted(table, key=lambda key: (order.index(key[0]), key[1]))]
-    return [{column: line.get(column, "") for column in columns} for line in lines]
-
-
-LEGEND = {
-    "t_max": "Ours: the largest T of an unbroken climb (T = {start}, {next}, ...), median [least–most] over seeds; "
-    "≥ marks a climb that the budget ended, not a failure.",
-    "iterations_to_solve": "Ours: iterations to solve, median [least–most] over seeds; "
-    "> marks a run that was not solved when it was stopped.",
-    "accuracy_pct": "Ours: best accuracy in percent on the whole validation set, for each seed of the best point of "
-    "the grid; median [least–most] over seeds. A published number agrees if it is no farther from our median than our "
-    "seeds are apart, or than {points:g} percentage point.",
-    "loss": "Ours: best loss on the whole validation set (lower is better), for each seed of the best point of the "
-    "grid; median [least–most] over seeds. A published loss agrees if it is no farther from our median than our seeds "
-    "are apart, or than {share:.0%} of it.",
-}
 
 
 def _most(plan: Recipe, budget: str | None) -> int | None:
@@ -154,24 +110,16 @@ def paper_report(outputs: str | Path, paper: str, fmt: str = "md", budget: str |
         raise UserError(f"--paper: {paper} is a figure; give a table, or draw it: tprnn plot {paper}")
     plan = recipe(paper)
     records, damaged = load(outputs, _most(plan, budget))
-    rows = cells(plan, records, str(outputs))
+    answers = [(cell, answer(plan, cell, records)) for cell in plan.cells]
+    rows = _rows(plan, answers, str(outputs))
     if fmt != "md":
         return _text(rows, fmt)
-    notes = [
-        f"{_source(plan)}{_legend(plan)}",
-        *plan.notes,
-        *(f"{trainer}: {reason}" for trainer, reason in plan.not_run.items()),
-        *_uncertain(plan),
-        *(f"Left out: {error}" for error in damaged),
-    ]
-    by_length = []
-    if "t_max" in plan.metrics and (lengths := _by_length(plan, records)):
-        by_length = ["Iterations to solve at each length, over the seeds that came so far:", _text(lengths, "md")]
+    notes = [*captions.notes(plan, answers), *(f"Left out: {error}" for error in damaged)]
     return "\n\n".join(
         [
             f"**{plan.name}: {plan.title}**",
             _text(_overview(plan, rows), "md"),
-            *by_length,
+            *_in_time(plan, [(cell, found) for cell, found in answers if found]),
             "Cell by cell:",
             _text(rows, "md"),
             "\n".join(f"- {note}" for note in notes),
@@ -179,31 +127,19 @@ def paper_report(outputs: str | Path, paper: str, fmt: str = "md", budget: str |
     )
 
 
-def _legend(plan: Recipe) -> str:
-    """What the numbers of each metric of the table are."""
-    values = {"start": plan.start, "next": plan.start + plan.step, "points": POINTS, "share": SHARE}
-    return " ".join(LEGEND[metric].format(**values) for metric in plan.metrics)
-
-
-def _uncertain(plan: Recipe) -> list[str]:
-    """What makes published cells uncertain, each remark once."""
-    found: dict[str | None, list[str]] = {}
-    for cell in plan.cells:
-        if cell.published and cell.published.uncertain:
-            found.setdefault(cell.published.note, []).append(f"{cell.row.task}, {cell.column.label}")
-    return [f"{'; '.join(dict.fromkeys(where))}: {note}" for note, where in found.items()]
-
-
-def _source(plan: Recipe) -> str:
-    """Where the published numbers stand; empty for a table of ours alone."""
-    cell = next((cell.published for cell in plan.cells if cell.published), None)
-    if cell is None:
-        return ""
-    paper = published.paper(plan.name.partition("/")[0])
-    return (
-        f"Published, in brackets: {' and '.join(paper.authors)}, {paper.title} ({paper.year}). "
-        "A column without is a control of ours. "
-    )
+def _in_time(plan: Recipe, answers: lengths.Answers) -> list[str]:
+    """Of climbs, length by length; of these and of iterations, whether columns differ."""
+    parts = []
+    if "t_max" in plan.metrics and (solved := lengths.solved(plan, answers)):
+        parts += [f"{lengths.SOLVED}", _text(solved, "md")]
+        parts += [f"{lengths.TIMES}", _text(lengths.iterations(plan, answers), "md")]
+    if between := lengths.between(plan, answers):
+        told = (
+            f"Each column against {plan.columns[0].label}, log-rank test of the times to solve, where both have two "
+            f"seeds; {len(between)} test{'s' * (len(between) > 1)}, p without correction for their number:"
+        )
+        parts += [told, _text(between, "md")]
+    return parts
 
 
 def _tables(paper: str) -> list[dict[str, Any]]:
@@ -224,9 +160,5 @@ def _tables(paper: str) -> list[dict[str, Any]]:
 
 def _text(rows: Sequence[Mapping[str, Any]], fmt: str) -> str:
     header = list(rows[0])
-    numeric = [key in ("T", "published", "published cells", "ours", "ratio", "seeds") for key in header]
-    text = render(header, [[row.get(key) for key in header] for row in rows], fmt, numeric)
-    if fmt == "latex":
-        for sign, word in (("≥", "$\\geq$"), ("≤", "$\\leq$"), ("α", "$\\alpha$")):
-            text = text.replace(sign, word)
-    return text
+    numeric = [key in ("T", "published", "published cells", "ours", "ratio", "seeds", *ENDS) for key in header]
+    return render(header, [[row.get(key) for key in header] for row in rows], fmt, numeric)

@@ -107,7 +107,7 @@ def render(header: Sequence[str], body: Sequence[Sequence[object]], fmt: str, nu
 
 
 _SYMBOLS = {"α": "alpha", "γ": "gamma", "ε": "epsilon", "λ": "lambda", "ρ": "rho", "Ω": "Omega"}
-_SYMBOLS |= {"≥": "geq", "≤": "leq", "×": "times", "±": "pm", "…": "ldots"}
+_SYMBOLS |= {"≥": "geq", "≤": "leq", "×": "times", "±": "pm", "…": "ldots", "∞": "infty", "→": "to"}
 _LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {
     "\\": "\\textbackslash{}",
     "~": "\\textasciitilde{}",

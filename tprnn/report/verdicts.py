@@ -1,129 +1,250 @@
-"""How a cell's answer is written, and how it is held against the published one."""
+"""How a cell's answer is held against the published one: a function of recorded runs and of the printed number alone.
+
+The words are those of tprnn/report/words.py, the intervals those of tprnn/report/intervals.py.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 
+from tprnn.papers.published import Cell
 from tprnn.papers.recipes import Recipe, RecipeCell
-from tprnn.report.scores import Answer, Score, median
+from tprnn.report.intervals import Interval, accuracies, alike_needed, iterations, lengths, losses
+from tprnn.report.scores import Answer, Score
+from tprnn.report.words import FACTOR, FAR, LOSS_LIMIT, POINTS
 
 NONE = "–"
+CONSISTENT, INCONCLUSIVE, HIGHER, LOWER = "consistent", "inconclusive", "higher", "lower"
+OTHERWISE, NOT_RUN = "does not replicate", "not run"
+MORE_IS_BETTER = ("t_max", "accuracy_pct")
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+@dataclass(frozen=True)
+class Limits:
+    """What the paper allowed: iterations of a run, and the share of mistakes below which it counts as solved."""
+
+    iterations: int
+    # None where no run of the cell can solve
+    error: float | None
+    # first length of a climb, and its step
+    start: int = 10
+    step: int = 10
 
 
-def _length(plan: Recipe, score: Score) -> str:
-    return f"{'≥ ' if score.bound else ''}{_number(score.value)}" if score.value else f"< {plan.start}"
+def limits(plan: Recipe, cell: RecipeCell) -> Limits:
+    error = cell.spec().train.success_error
+    return Limits(plan.budgets["paper"].max_iterations, error, plan.start, plan.step)
 
 
-def _iterations(plan: Recipe, score: Score) -> str:
-    return f"{'> ' if score.bound else ''}{_number(score.value)}"
+# ---- intervals of an answer
 
 
-def _percent(plan: Recipe, score: Score) -> str:
-    return f"{score.value:.2f}"
+def _share(scores: Sequence[Score]) -> Interval | None:
+    """Accuracy in percent of one new run: by the test sets, else by the best checks; None where it is not recorded."""
+    runs = [score.last for score in scores]
+    if len(runs) < 2:
+        return None
+    tested = all(run.test_sequences and run.test_right is not None for run in runs)
+    if not tested and any(run.best_accuracy is None for run in runs):
+        return None
+    sizes = [int(run.test_sequences or 0) if tested else run.validation_size for run in runs]
+    size = min(sizes)  # the same for all, but where somebody changed it between two seeds
+    parts = [
+        float(run.test_right or 0) / each if tested else float(run.best_accuracy or 0)
+        for run, each in zip(runs, sizes, strict=True)
+    ]
+    found = accuracies([round(part * size) for part in parts], size)
+    return Interval(*(100.0 * float(end) for end in (found.low, found.middle, found.high)))
 
 
-def _loss(plan: Recipe, score: Score) -> str:
-    return f"{score.value:.3g}"
+def interval(metric: str, scores: Sequence[Score], of: Limits) -> Interval | None:
+    """Where one new run lies; None for one seed, and where some seed has only a bound, or no number at all."""
+    values = [score.value for score in scores]
+    if metric == "accuracy_pct":
+        return _share(scores)
+    if len(values) < 2 or not all(map(math.isfinite, values)) or any(_open(score, of) for score in scores):
+        return None
+    if metric == "loss":
+        found = losses(values)
+    elif metric == "t_max":
+        found = lengths(values, of.start, of.step)
+    else:
+        found = iterations(values, max(score.last.check_every for score in scores))
+    return Interval(float(found.low), float(found.middle), float(found.high))
 
 
-SHOWN = {"t_max": _length, "iterations_to_solve": _iterations, "accuracy_pct": _percent, "loss": _loss}
-
-RATIOS = ("iterations_to_solve", "loss")
-
-# A published accuracy or loss agrees with ours up to the range of our seeds, and at least up to
-POINTS = 1.0  # percentage points of accuracy,
-SHARE = 0.1  # of a published loss.
+def _open(score: Score, of: Limits) -> bool:
+    """Whether a score may still grow within the paper's budget."""
+    return score.bound or (score.cut is not None and score.cut < of.iterations)
 
 
-def spread(plan: Recipe, scores: Sequence[Score], metric: str) -> str:
-    """`median [least–most]` over seeds. "≥ 100": no failure on record; "> 20,000": not solved when it was stopped."""
-    show = SHOWN[metric]
-    middle, least, most = (show(plan, score) for score in (median(scores), scores[0], scores[-1]))
-    return middle if least == most else f"{middle} [{least}–{most}]"
+def narrow(metric: str, found: Interval) -> bool:
+    """Whether an interval is no wider to either side than a verdict of `consistent` may have it."""
+    low, middle, high = found.low, found.middle, found.high
+    if metric == "accuracy_pct":
+        return max(high - middle, middle - low) <= POINTS
+    if metric == "loss":  # what is below float32's limit is one value
+        low, middle, high = (max(end, LOSS_LIMIT) for end in (low, middle, high))
+    return high <= FACTOR * middle and middle <= FACTOR * low
 
 
-def ours(plan: Recipe, cell: RecipeCell, found: Answer | None) -> str:
-    """The spread of a cell over its seeds; for accuracies how many of them solved, where runs can solve."""
-    if found is None:
-        return NONE
-    shown = spread(plan, found.scores, cell.metric)
-    if cell.metric == "accuracy_pct" and cell.spec().train.success_error is not None:
-        shown += f", {sum(score.solved for score in found.scores)}/{len(found.scores)} solved"
-    return shown
+def printed_range(published: Cell) -> tuple[float, float]:
+    """What a printed number may be the rounding of: 99.835 and 99.845 for 99.84. Raises ValueError for a mark."""
+    if published.value is None:
+        raise ValueError(f"{published.id}: no number")
+    try:
+        exponent = Decimal((published.printed or "").rstrip("%").replace(",", "")).as_tuple().exponent
+        half = 0.5 * 10.0 ** int(exponent)
+    except (InvalidOperation, ValueError):
+        half = 0.0
+    return published.value - half, published.value + half
+
+
+# ---- what a new run would do
+
+
+def solves(scores: Sequence[Score], of: Limits) -> bool | None:
+    """Whether a new run would be solved within the paper's iterations, with 95 %; None where that cannot be said.
+
+    It would if all were and the interval of their iterations ends within; it would not if none was, none could be by
+    a larger budget, and the interval of their accuracy ends below the criterion. Either from 7 equal outcomes on
+    (`intervals.alike_needed`): for fewer the log-normal or logit-normal scatter of the runs is what says it.
+    """
+    runs = [score.last for score in scores]
+    won = [run.solved and run.iterations <= of.iterations for run in runs]
+    if len(runs) < 2 or any(won) != all(won) or of.error is None:
+        return None
+    if all(won):
+        found = iterations([run.iterations for run in runs], max(run.check_every for run in runs))
+        return True if len(runs) >= alike_needed() or found.high <= of.iterations else None
+    if any(not run.definite and run.iterations < of.iterations for run in runs):
+        return None
+    share = _share(scores)
+    return False if len(runs) >= alike_needed() or (share and share.high < 100 * (1 - of.error)) else None
+
+
+def _first(scores: Sequence[Score]) -> list[Score]:
+    """Of climbs: their runs at the first length."""
+    return [Score(score.value, score.bound, score.records[:1]) for score in scores]
+
+
+# ---- verdicts
 
 
 def verdict(plan: Recipe, cell: RecipeCell, found: Answer | None) -> str:
-    """`reached`, `below` or `not run`, with the reason where the budget decided; "–" for a control.
+    """`consistent`, `inconclusive (REASON)`, `higher`, `lower`, or `does not replicate (higher | lower)`.
 
-    t_max: the median climb against the published length. Iterations: solved within the paper's limit or not; where
-    the paper did not solve it, not to solve it within the same limit is as good. Accuracies and losses: `_against`.
+    `not run` where nothing was, "–" for a control.
     """
     if found is None:
-        return "not run"
+        return NOT_RUN
     if cell.published is None:
         return NONE
-    limit = plan.budgets["paper"].max_iterations
-    middle = median(found.scores)
-    goal = cell.published.value
-    cut = not middle.definite and middle.spent < limit  # more iterations might have solved it
-    below = f"below at {_number(middle.spent)} iterations" if cut else "below"
-    if cell.metric in ("accuracy_pct", "loss"):
-        return _against(cell, found.scores, below)
-    if cell.metric == "t_max":
-        if goal is None:
-            if middle.value:
-                return "reached (not solved in the paper)"
-            return f"not run to {limit:,} iterations" if cut else "reached (not solved either)"
-        if middle.value >= goal:
-            return "reached"
-        return f"not run to T = {_number(goal)}" if middle.bound else below
-    if not middle.bound:
-        within = "reached" if middle.value <= limit else "below"
-        return within if goal is not None else "reached (not solved in the paper)"
-    if goal is None:
-        return f"not run to {limit:,} iterations" if cut else "reached (not solved either)"
-    return f"not run to {_number(goal)} iterations" if cut and middle.spent < goal else below
+    return judge(cell.metric, cell.published, found, limits(plan, cell))
 
 
-def _against(cell: RecipeCell, scores: Sequence[Score], below: str) -> str:
-    """A published tick: `reached` where the median seed solves it. A number: `agrees`, or on which side ours is.
-
-    It agrees where it is no farther from our median than the range of our seeds or, if that is less, than one
-    percentage point of accuracy, or than a tenth of the published loss. To solve what the paper did not is `above`.
-    """
-    middle, goal = median(scores), cell.published.value if cell.published else None
-    if goal is None:
-        return "reached" if middle.solved else below
-    if middle.solved and cell.published and cell.published.solved is False:
-        return "above (solved)"
-    least = POINTS if cell.metric == "accuracy_pct" else SHARE * goal
-    apart = scores[-1].value - scores[0].value
-    away = middle.value - goal
-    if abs(away) <= max(least, apart if math.isfinite(apart) else 0.0):
-        return "agrees"
-    if cell.metric == "loss":
-        return "higher" if away > 0 else "lower"
-    return "above" if away > 0 else below
+def judge(metric: str, published: Cell, found: Answer, of: Limits) -> str:
+    """`verdict` of a cell with runs and with a published counterpart."""
+    if metric in ("accuracy_pct", "loss") and published.value is not None:
+        return _number(metric, published, found, of)
+    if published.value is None:
+        scores = _first(found.scores) if metric == "t_max" else found.scores
+        return _mark(bool(published.solved), scores, found, of)
+    return _length(published, found, of) if metric == "t_max" else _count(published, found, of)
 
 
-def published_text(cell: RecipeCell) -> str:
-    """The published number as printed; for a mark `solved` or `not solved`."""
-    if cell.published is None:
-        return NONE
-    mark = "solved" if cell.published.solved else "not solved"
-    shown = mark if cell.published.value is None else cell.published.printed or _number(cell.published.value)
-    return f"{shown} (uncertain)" if cell.published.uncertain else shown
+def _inconclusive(*reasons: str | None) -> str:
+    told = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+    return f"{INCONCLUSIVE} ({told})"
 
 
-def ratio(cell: RecipeCell, found: Answer | None) -> str:
-    """Ours by the published number, for iterations and losses."""
-    if cell.metric not in RATIOS:
-        return NONE
-    goal = cell.published.value if cell.published else None
-    middle = median(found.scores) if found else None
-    return NONE if not goal or middle is None or middle.bound else f"{middle.value / goal:.2g}"
+def _one(found: Answer) -> str | None:
+    return "1 seed" if len(found.seeds) == 1 else None
+
+
+def _short(scores: Sequence[Score], of: Limits) -> str | None:
+    """`5,000 of 100,000 iterations` where a run was cut unsolved before the paper's limit."""
+    cuts = [score.cut for score in scores if score.cut is not None and score.cut < of.iterations]
+    return f"{min(cuts):,} of {of.iterations:,} iterations" if cuts else None
+
+
+def _fewer(found: Answer) -> str | None:
+    """`1 of 15 points` where the grid of the paper's budget was not run whole."""
+    run, all_of_them = found.paper_points
+    return f"{run} of {all_of_them} points" if run < all_of_them else None
+
+
+def _solved(scores: Sequence[Score], of: Limits) -> str:
+    won = sum(score.last.solved and score.last.iterations <= of.iterations for score in scores)
+    return f"{won} of {len(scores)} solved"
+
+
+def _against(metric: str, published: Cell, inside: Interval, found: Answer) -> str:
+    """A number against the interval. The best of more points can only be better: fewer points excuse what is worse."""
+    low, high = printed_range(published)
+    if low <= inside.high and inside.low <= high:
+        if fewer := _fewer(found):
+            return _inconclusive(fewer)
+        return CONSISTENT if narrow(metric, inside) else _inconclusive("the interval is too wide")
+    side = HIGHER if inside.low > high else LOWER
+    better = side == (HIGHER if metric in MORE_IS_BETTER else LOWER)
+    if not better and (fewer := _fewer(found)):
+        return _inconclusive(fewer)
+    return side
+
+
+def _number(metric: str, published: Cell, found: Answer, of: Limits) -> str:
+    """A printed accuracy or loss."""
+    scores = found.scores
+    if published.solved is False and solves(scores, of):
+        return f"{OTHERWISE} ({HIGHER}: {_solved(scores, of)})"
+    reasons = [_one(found), _short(scores, of), None if found.tested else "no test set recorded"]
+    if any(reasons):
+        return _inconclusive(*reasons, _fewer(found))
+    inside = interval(metric, scores, of)
+    if inside is None:
+        lost = sum(not math.isfinite(score.value) for score in scores)
+        return _inconclusive(f"{lost} of {len(scores)} without a finite loss")
+    said = _against(metric, published, inside, found)
+    far = metric == "accuracy_pct" and abs(inside.middle - (published.value or 0.0)) >= FAR
+    return f"{OTHERWISE} ({said})" if said in (HIGHER, LOWER) and far else said
+
+
+def _mark(ticked: bool, scores: Sequence[Score], found: Answer, of: Limits) -> str:
+    """A printed tick, or "not solved". Of more points one may solve: fewer of them excuse that none did."""
+    new = None if _one(found) else solves(scores, of)
+    fewer = None if new else _fewer(found)
+    if new is None or fewer:
+        return _inconclusive(_one(found), _short(scores, of), fewer, _solved(scores, of))
+    return CONSISTENT if new == ticked else f"{OTHERWISE} ({HIGHER if new else LOWER}: {_solved(scores, of)})"
+
+
+def _count(published: Cell, found: Answer, of: Limits) -> str:
+    """Printed iterations to solve."""
+    scores = found.scores
+    if any(reasons := [_one(found), _short(scores, of)]):
+        return _inconclusive(*reasons, _fewer(found))
+    if inside := interval("iterations_to_solve", scores, of):
+        return _against("iterations_to_solve", published, inside, found)
+    return _mark(True, scores, found, of)
+
+
+def _length(published: Cell, found: Answer, of: Limits) -> str:
+    """A printed largest length. Climbs that a budget cut are longer than they look: only 7 beyond it say so."""
+    low, high = printed_range(published)
+    scores = found.scores
+    if _one(found):
+        return _inconclusive(_one(found), _short(scores, of), _fewer(found))
+    if inside := interval("t_max", scores, of):
+        said = _against("t_max", published, inside, found)
+        none = said == LOWER and not any(score.value for score in scores)
+        return f"{OTHERWISE} ({said}: none solves T = {of.start})" if none else said
+    if all(score.value > high for score in scores) and len(scores) >= alike_needed():
+        return HIGHER
+    reach = sum(score.value >= low for score in scores)
+    ended = "the budget ended climbs" if any(score.bound for score in scores) else None
+    fewer = None if reach == len(scores) else _fewer(found)
+    return _inconclusive(f"{reach} of {len(scores)} reach T = {published.value:g}", _short(scores, of), ended, fewer)
