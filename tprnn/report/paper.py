@@ -11,6 +11,7 @@ from tprnn.papers import published
 from tprnn.papers.recipes import Recipe, RecipeCell, figure_names, names, recipe
 from tprnn.report import captions, lengths
 from tprnn.report import cell_text as text
+from tprnn.report.across import across
 from tprnn.report.captions import Answers
 from tprnn.report.cell_command import budget_to_run, command
 from tprnn.report.scores import ENDS, JUDGED, Answer, Records, answer, load
@@ -114,12 +115,15 @@ def paper_report(outputs: str | Path, paper: str, fmt: str = "md", budget: str |
     rows = _rows(plan, answers, str(outputs))
     if fmt != "md":
         return _text(rows, fmt)
+    ranked, lines = across(plan, answers)
     notes = [*captions.notes(plan, answers), *(f"Left out: {error}" for error in damaged)]
     return "\n\n".join(
         [
             f"**{plan.name}: {plan.title}**",
             _text(_overview(plan, rows), "md"),
             *_in_time(plan, [(cell, found) for cell, found in answers if found]),
+            *([ranked] if ranked else []),
+            *([_text(lines, "md")] if lines else []),
             "Cell by cell:",
             _text(rows, "md"),
             "\n".join(f"- {note}" for note in notes),
