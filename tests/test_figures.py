@@ -153,7 +153,8 @@ def test_seeds_share_a_colour_with_thin_lines_and_a_bold_median(make: Make, outp
             mine = sorted((line for line in lines if line.get_color() == colour), key=Line2D.get_linewidth)
             assert len(mine) == 4
             assert mine[2].get_linewidth() < 1 < mine[3].get_linewidth()
-    assert legend_of(outputs) == ["bptt", "tptt", "solved"]
+    rates = ["alpha = 0.001", "alpha_i = 0.1, alpha_f = 0.01, alpha_g = 0.001"]
+    assert legend_of(outputs) == [f"bptt, {rates[0]}", f"tptt, {rates[1]}", "solved"]
 
 
 def test_no_two_of_twenty_eight_groups_look_alike(make: Make, outputs: str) -> None:
@@ -179,6 +180,15 @@ def test_the_legend_says_only_what_differs(make: Make, outputs: str) -> None:
     assert legend_of(outputs)[:2] == ["alpha = 0.01 (2 seeds)", "alpha = 0.1 (seed 0)"]
     title = draw(curves_of(outputs)).get_suptitle()
     assert title == "temporal_order, T = 10, bptt, H = 100"
+
+
+def test_a_rate_that_all_curves_have_is_in_the_title_and_in_the_data(make: Make, outputs: str, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make({"trainer.alpha": 0.02, "seed": seed})
+    assert draw(curves_of(outputs)).get_suptitle() == "temporal_order, T = 10, bptt, H = 100, alpha = 0.02 (2 seeds)"
+    plot_main(["--outputs", outputs, "--output", str(tmp_path / "a.png")])
+    with (tmp_path / "a.csv").open() as file:
+        assert {line["alpha"] for line in csv.DictReader(file)} == {"0.02"}
 
 
 def test_the_median_keeps_the_last_value_of_runs_that_have_ended(make: Make, outputs: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 
 import pytest
-from conftest import Make, make_spec
+from conftest import MEMBERS, Make, make_spec
 from table_cells import markdown_cells, table_of
 
-from tprnn.report.frame import parse_where, read_rows, select, short_names
+from tprnn.config import flatten
+from tprnn.report.frame import group_rows, parse_where, rates_of, read_rows, select, short_names
 from tprnn.report.tables import iterations_to_solve, make_table
 
 # ---- grouping
@@ -28,12 +29,56 @@ def test_execution_keys_do_not_part_a_group(make: Make, outputs: str) -> None:
     assert [line["seeds"] for line in table_of(outputs)] == ["2"]
 
 
-def test_settings_that_another_member_lacks_are_no_column(make: Make, outputs: str) -> None:
+def test_of_settings_that_another_rule_lacks_only_rates_and_what_is_no_default_are_columns(
+    make: Make, outputs: str
+) -> None:
     make(trainer="bptt")
-    make(trainer="tptt")
+    make({"trainer.noise": 0.25}, trainer="tptt")
     (first, second) = table_of(outputs)
-    assert list(first)[:2] == ["trainer", "seeds"]
-    assert [first["trainer"], second["trainer"]] == ["bptt", "tptt"]
+    assert list(first)[:7] == ["trainer", "alpha", "alpha_i", "alpha_f", "alpha_g", "noise", "seeds"]
+    assert list(first.values())[:6] == ["bptt", "0.001", "", "", "", ""]
+    assert list(second.values())[:6] == ["tptt", "", "0.1", "0.01", "0.001", "0.25"]
+
+
+@pytest.mark.parametrize("other", MEMBERS["trainer"])
+def test_every_rate_of_every_rule_is_shown(make: Make, outputs: str, other: str) -> None:
+    """In all formats, also where all runs that have the rate have the same, as defaults make it."""
+    runs = [make(trainer=name).read_spec() for name in ("bptt", other)]
+    table, (header, *lines) = table_of(outputs), markdown_cells(text := make_table(read_rows(outputs)[0]))
+    for spec in runs:
+        rates = [key.partition(".")[2] for key in spec.rates]
+        values = {name: f"{spec.config['trainer'][name]:g}" for name in rates}
+        assert rates
+        assert rates_of(flatten(spec.config)) == spec.rates
+        assert any(line.items() >= values.items() for line in table)
+        in_lines = any({**dict(zip(header, line, strict=True))}.items() >= values.items() for line in lines)
+        assert in_lines or all(f", {name} = {value}" in text.splitlines()[0] for name, value in values.items())
+
+
+def test_what_all_runs_share_and_no_default_has_is_said(make: Make, outputs: str) -> None:
+    for seed in (0, 1):
+        make(
+            {"seed": seed, "trainer.noise": 0.25, "train.patience": 7, "trainer.rate_factors": {"W_hh": 0.1}},
+            trainer="tptt",
+        )
+    caption = make_table(read_rows(outputs)[0]).splitlines()[0]
+    for told in ("alpha_i = 0.1", "alpha_f = 0.01", "alpha_g = 0.001", "noise = 0.25", "patience = 7", "W_hh = 0.1"):
+        assert told in caption
+    assert "p_g" not in caption
+    (line,) = table_of(outputs)
+    assert (line["noise"], line["patience"], line["rate_factors.W_hh"]) == ("0.25", "7", "0.1")
+
+
+def test_rates_that_nobody_chose_rank_no_rules(make: Make, outputs: str) -> None:
+    def note() -> str:
+        return make_table(read_rows(outputs)[0]).partition("Rates of ")[2].partition(":")[0]
+
+    make(trainer="bptt")
+    assert note() == ""  # no comparison
+    make({"trainer.alpha_i": 0.5}, trainer="tptt")
+    assert note() == "bptt"
+    make(trainer="tptt_hx")
+    assert note() == "bptt, tptt_hx"
 
 
 def test_every_setting_that_differs_is_a_column(make: Make, outputs: str) -> None:
@@ -47,6 +92,19 @@ def test_every_setting_that_differs_is_a_column(make: Make, outputs: str) -> Non
     assert "rate_factors" not in labels  # {} is no setting
     assert len({tuple(line[label] for label in labels) for line in table}) == 4
     assert "[W_hh, b_h]" in [line["freeze"] for line in table]
+
+
+def test_a_run_from_before_a_setting_came_is_of_the_group_of_those_that_do_as_it_did() -> None:
+    """What such a setting says of old runs is no part of a signature (`unsigned`)."""
+    old = flatten(make_spec({"seed": 0}).as_dict()) | {"status": "solved"}
+    same = old | {"seed": 1, "trainer.later": "as_ever", "unsigned": ["trainer.later"]}
+    (group,) = group_rows([old, same])
+    assert len(group.rows) == 2
+    groups = group_rows([old, same, old | {"seed": 0, "trainer.later": "otherwise"}])
+    assert [(group.labels, len(group.rows)) for group in groups] == [
+        ({"later": "as_ever"}, 2),
+        ({"later": "otherwise"}, 1),
+    ]
 
 
 def test_two_names_of_one_run_are_one_group(make: Make, outputs: str) -> None:
@@ -186,7 +244,7 @@ def test_runs_of_different_machines_are_different_groups_told_apart_by_what_diff
         machine = EPYC if seed < 3 else EPYC | {"cpu": "Intel Xeon", "instructions": "AVX2"}
         make({"seed": seed}, machine=machine)
     table = table_of(outputs)
-    assert list(table[0])[:3] == ["cpu", "instructions", "seeds"]
+    assert list(table[0])[:2] == ["cpu", "instructions"]
     assert [(line["cpu"], line["seeds"]) for line in table] == [("AMD EPYC", "3"), ("Intel Xeon", "1")]
 
 

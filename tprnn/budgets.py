@@ -48,6 +48,18 @@ def is_cut(result: Result) -> bool:
     return result.get("stopped_by") in CUT
 
 
+def ending(result: Result) -> str:
+    """How a run ended or where it stands, by kind: its status, but for two.
+
+    A "not_solved" one was "cut" by its budget or is "out_of_patience". An "interrupted" one that was stopped because
+    another run of its rung had decided it is "left": no signal came, and it is not solved within its iterations.
+    """
+    status, why = result["status"], result.get("stopped_by")
+    if status == "not_solved":
+        return "out_of_patience" if why == "patience" else "cut"
+    return "left" if status in ("interrupted", "left") and why == "decided" else str(status)
+
+
 def is_made(result: Result) -> bool:
     """Whether a result was not recorded but read off the metrics of a run that went further."""
     return "seen_accuracy" in result

@@ -1,10 +1,12 @@
-"""`tprnn list`: the names that commands take, with the first comment line of their YAMLs."""
+"""What the YAMLs say of members: `tprnn list` with their names and first comments, and the defaults of settings."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from tprnn.arguments import Parser, take_outputs
 from tprnn.errors import UserError, nearest
@@ -25,7 +27,7 @@ SECTIONS = {
 
 def conf_folder() -> Path:
     """The folder of the config tree: conf/ of a checkout, tprnn/conf/ of an installed wheel."""
-    return Path(next(iter(importlib.import_module("tprnn.conf").__path__)))
+    return Path(str(resources.files("tprnn.conf")))
 
 
 def _files(group: str) -> list[Path]:
@@ -44,6 +46,40 @@ def members(group: str) -> list[tuple[str, str]]:
     """(name, one sentence) of every YAML of a group, sub-folders as `folder/name`."""
     root = conf_folder() / group
     return [(path.relative_to(root).with_suffix("").as_posix(), first_comment(path)) for path in _files(group)]
+
+
+@cache
+def defaults(group: str, name: str) -> Mapping[str, Any]:
+    """The settings of conf/<group>/<name>.yaml; empty where there is no such file (a member of another folder)."""
+    import yaml
+
+    path = conf_folder() / group / f"{name}.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+@cache
+def main_config() -> Mapping[str, Any]:
+    """conf/config.yaml as it stands."""
+    import yaml
+
+    found: Mapping[str, Any] = yaml.safe_load((conf_folder() / "config.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def default(config: Mapping[str, Any], key: str) -> Any:
+    """The default of a dotted key beside a flat config (of the member chosen there); None where none is known.
+
+    >>> default({"optimizer.name": "nesterov"}, "optimizer.momentum"), default({}, "optimizer.name")
+    (0.9, 'nesterov')
+    """
+    group, _, setting = key.partition(".")
+    if setting in ("name", "rule"):
+        chosen = [line[group] for line in main_config()["defaults"] if isinstance(line, dict) and group in line]
+        return chosen[0] if chosen else None
+    if name := config.get(f"{group}.name"):
+        return defaults(group, str(name)).get(setting)
+    found = main_config().get(group)
+    return found.get(setting) if isinstance(found, dict) else found
 
 
 def budgets(group: str) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tprnn.config import SEED_KEYS, seeds_of
 from tprnn.errors import DamagedFile, UserError
 from tprnn.files import write_atomically
-from tprnn.report.frame import Group, Row, common, group_rows, show
+from tprnn.report.frame import Group, Row, common, extras, group_rows, show
 from tprnn.store import RunFolder
 
 if TYPE_CHECKING:
@@ -164,10 +164,11 @@ def look(number: int) -> dict[str, Any]:
 
 def _title(curves: Sequence[Curve], groups: Sequence[Group]) -> str:
     """What all groups share, their seeds included."""
-    shared = common([curve.row for curve in curves])
-    title = Group({name: shared[name] for name in ("task", "T", "trainer", "H") if name in shared}).title
+    rows = [curve.row for curve in curves]
+    shared = common(rows)
+    title = Group({name: shared[name] for name in ("task", "T", "trainer", "H") if name in shared} | extras(rows)).title
     seeds = {group.seeds for group in groups}
-    return " ".join([title, *(f"({text})" for text in seeds if len(seeds) == 1)])
+    return textwrap.fill(" ".join([title, *(f"({text})" for text in seeds if len(seeds) == 1)]), LINE_LENGTH)
 
 
 def _legend(groups: Sequence[Group]) -> list[str]:
@@ -247,18 +248,19 @@ def _dress(panels: Sequence[Axes], curves: Sequence[Curve]) -> None:
 
 
 def data_csv(curves: Sequence[Curve]) -> str:
-    """The drawn data in full, one line per run and check: run, what sets its group apart, seeds, then the metrics."""
+    """The drawn data in full, one line per run and check: run, its group's settings, seeds, then the metrics."""
     groups = group_rows([curve.row for curve in curves])
     labels = list(groups[0].labels) if groups else []
+    shared = extras([curve.row for curve in curves])
     keys = list(dict.fromkeys(key for curve in curves for entry in curve.metrics for key in entry))
     by_run = {curve.row["path"]: curve for curve in curves}
     agree = all(init == data for init, data in (seeds_of(curve.row) for curve in curves))
     seeds = SEED_KEYS[:1] if agree else SEED_KEYS[1:]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["run", *labels, *seeds, *keys])
+    writer.writerow(["run", *labels, *shared, *seeds, *keys])
     for group in groups:
-        told = ["" if value is None else show(value) for value in group.labels.values()]
+        told = ["" if value is None else show(value) for value in (*group.labels.values(), *shared.values())]
         for row in group.rows:
             for entry in by_run[row["path"]].metrics:
                 of_run = [row["run"], *told, *(row.get(key) for key in seeds)]

@@ -10,15 +10,18 @@ from __future__ import annotations
 import difflib
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tprnn.budgets import FINISHED
-from tprnn.config import EXECUTION_KEYS, SEED_KEYS, flatten, seeds_of
+from tprnn.budgets import FINISHED, ending
+from tprnn.config import EXECUTION_KEYS, MEMBER_KINDS, SEED_KEYS, flatten, seeds_of
 from tprnn.errors import DamagedFile, UserError
+from tprnn.listing import default
+from tprnn.report.rates import rates
 from tprnn.store import CONFIG, NUMBERS, RESULT, RunFolder, Store, stored_spec
 
 if TYPE_CHECKING:
@@ -32,8 +35,9 @@ FIXED = ("run", "path", "signature", "family", "status", "stopped_by", *NUMBERS)
 def read_row(folder: RunFolder) -> Row:
     """One run as a row, as of the budget it was trained for last. Raises DamagedFile.
 
-    `status` is the result's, or "running" where a process works on the run now, or "started" where it was broken
-    off without a word; the numbers of such a run are None. `init_seed` and `data_seed` are numbers for every run.
+    `status` is the result's, or "left" where another run of a climb had decided its length, or "running" where a
+    process works on the run now, or "started" where it was broken off without a word; the numbers of a run that is
+    running or started are None. `init_seed` and `data_seed` are numbers for every run.
     """
     config = folder.shared_config()
     spec = stored_spec(folder.path / CONFIG, config)
@@ -50,6 +54,8 @@ def read_row(folder: RunFolder) -> Row:
     status = result.get("status", "started")
     if status not in FINISHED and folder.is_locked():
         status, result = "running", {}
+    elif status not in FINISHED and result:
+        status = ending(result)
     row: Row = {
         "run": folder.name,
         "path": str(folder.path),
@@ -198,9 +204,9 @@ class Group:
     rows: list[Row] = field(default_factory=list)
 
     @property
-    def finished(self) -> list[Row]:
-        """Runs that count: solved, not solved or diverged."""
-        return [row for row in self.rows if row["status"] in FINISHED]
+    def counted(self) -> list[Row]:
+        """Runs that count: solved, not solved, diverged, or left unsolved."""
+        return [row for row in self.rows if row["status"] in (*FINISHED, "left")]
 
     @property
     def seeds(self) -> str:
@@ -259,6 +265,7 @@ def group_rows(rows: Sequence[Row]) -> list[Group]:
     """
     groups: dict[tuple[tuple[str, str], ...], Group] = {}
     configs: list[Row] = []
+    rows = _with_later_settings(rows)
     told = [machine for row in rows if (machine := _machine(row))]
     several = any(machine != told[0] for machine in told)
     for row in rows:
@@ -276,36 +283,98 @@ def group_rows(rows: Sequence[Row]) -> list[Group]:
     return sorted(groups.values(), key=lambda group: [_order(value) for value in group.labels.values()])
 
 
+def _with_later_settings(rows: Sequence[Row]) -> list[Row]:
+    """Rows of runs from before a setting came, with the value that says what was done then, where another row has it.
+
+    Such values are no part of a signature (`unsigned`), and runs with and without are of one group.
+    """
+    before: dict[tuple[str, Any], Row] = defaultdict(dict)
+    for row in rows:
+        for key in row.get("unsigned") or ():
+            rule = f"{key.partition('.')[0]}.rule"
+            before[rule, row.get(rule)][key] = row.get(key)
+    return (
+        [
+            row
+            | {
+                key: value
+                for (rule, of), known in before.items()
+                if row.get(rule) == of
+                for key, value in known.items()
+                if key not in row
+            }
+            for row in rows
+        ]
+        if before
+        else list(rows)
+    )
+
+
 def common(rows: Sequence[Row]) -> dict[str, Any]:
-    """What all rows share of the settings that say most about them, by short names."""
-    shared = {key: rows[0][key] for key in TELLING if rows and key in rows[0]}
-    return {
-        name: shared[key]
-        for key, name in short_names(shared).items()
-        if all(key in row and row[key] == shared[key] for row in rows)
-    }
+    """What all rows share of the settings that say most about them, by short names: `TELLING`, then `extras`."""
+    config = _config(rows[0]) if rows else {}
+    names = short_names(config)
+    told = {names[key]: config[key] for key in TELLING if key in config and _agree(rows, key)}
+    return told | extras(rows)
+
+
+def extras(rows: Sequence[Row]) -> dict[str, Any]:
+    """Rates, and settings that are not at their defaults, that all rows share; by short names, as `Group.labels`."""
+    shared = {key: value for key, value in _config(rows[0]).items() if _agree(rows, key)} if rows else {}
+    # what a default is depends on the members: tptt and tptt_hx have two
+    members = {tuple(row.get(f"{kind}.name") for kind in MEMBER_KINDS): row for row in rows}.values()
+    names = short_names(keys_of(map(_config, members)))
+    return {names[key]: shared[key] for key in _extras([_config(row) for row in members]) if key in shared}
+
+
+def _agree(rows: Sequence[Row], key: str) -> bool:
+    return all(key in row and row[key] == rows[0][key] for row in rows)
+
+
+def rates_of(row: Row) -> list[str]:
+    """Dotted keys of the learning rates of the run's rule."""
+    return [f"trainer.{name}" for name in rates(str(row.get("trainer.rule") or row.get("trainer.name")))]
+
+
+def at_default(row: Row, key: str) -> bool:
+    """Whether a setting has the value of its YAML."""
+    return key in row and _equal(row[key], default(row, key))
+
+
+def _extras(configs: Sequence[Row]) -> list[str]:
+    """Keys that say something of the rows that have them: rates of their rules, and what is not at its default."""
+    found = dict.fromkeys(key for config in configs for key in rates_of(config) if key in config)
+    settings = [key for key in keys_of(configs) if key.partition(".")[0] in (*MEMBER_KINDS, "train")]
+    for key in settings:
+        told = key in TELLING or key.endswith((".name", ".rule"))
+        if not told and any(key in config and not at_default(config, key) for config in configs):
+            found.setdefault(key)
+    return list(found)
 
 
 def _differing(configs: Sequence[Row]) -> list[str]:
     """Keys that tell the configs apart, in the order of `order`.
 
-    A key that is missing because the member is another one (bptt has no alpha_i) is no difference by itself.
+    A key that is missing because the member is another one (bptt has no alpha_i) is a difference where it says
+    something: a rate always, any other setting where it is not at its default.
     """
     order = ("task", "model", "trainer", "optimizer", "dtype", "train")
     keys = []
+    telling = set(_extras(configs))
     for key in dict.fromkeys(key for config in configs for key in config):
         member, _, last = key.partition(".")
         seen: dict[Any, set[str]] = {}  # the values among configs of one rule, then of all
         for config in configs:
             seen.setdefault(config.get(f"{member}.rule"), set()).add(repr(config[key]) if key in config else "missing")
+        values = set().union(*seen.values())
         if last == "rule":
             by_name: dict[str, set[str]] = {}
             for config in configs:
                 by_name.setdefault(str(config.get(f"{member}.name")), set()).add(str(config.get(key)))
             differs = any(len(rules) > 1 for rules in by_name.values())  # else the name says it
         else:
-            differs = any(len(values) > 1 for values in seen.values())
-            differs = differs or len(set().union(*seen.values()) - {"missing"}) > 1
+            differs = any(len(of_rule) > 1 for of_rule in seen.values())
+            differs = differs or len(values - {"missing"}) > 1 or (len(values) > 1 and key in telling)
         if differs:
             keys.append(key)
     return sorted(keys, key=lambda key: [*order, key.partition(".")[0]].index(key.partition(".")[0]))
