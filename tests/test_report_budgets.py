@@ -126,6 +126,13 @@ def test_solved_at_30000_is_unsolved_in_a_table_of_20000_iterations(make: Make, 
         row_of(outputs, cell, "labtop")
 
 
+@pytest.mark.parametrize("budget", ["0", "00"])
+def test_a_budget_of_no_iterations_is_refused(outputs: str, budget: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(outputs).mkdir()
+    assert main(["report", outputs, "--paper", COMMON[0], "--budget", budget]) == 2
+    assert "--budget: expected a budget's name or a whole number of at least 1" in capsys.readouterr().err
+
+
 def test_a_budget_without_a_paper_points_to_where(outputs: str) -> None:
     assert main(["report", outputs, "--budget", "5000"]) == 2
 

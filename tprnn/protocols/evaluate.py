@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tprnn.arguments import DEFAULT, Parser, existing_folder, take_outputs
 from tprnn.config import RunSpec
+from tprnn.engine.memory import ran_out
 from tprnn.engine.slab import Slab, prepare_process
 from tprnn.errors import DamagedFile, UserError, nearest
 from tprnn.store import CONFIG, MODEL, RunFolder, Store
@@ -126,5 +127,12 @@ def _table(networks: Sequence[Network], keys: Sequence[str], sequences: int) -> 
     for network in networks:
         task = network.spec.config["task"]
         changed = [task[key.removeprefix("task.")] for key in keys]
-        rows.append([task["name"], *changed, f"{network.accuracy(sequences):.2%}", sequences])
+        try:
+            accuracy = network.accuracy(sequences)
+        except Exception as error:
+            if (told := ran_out(error)) is None:
+                raise
+            point = " ".join(f"{key}={value}" for key, value in zip(keys, changed, strict=True))
+            raise UserError(f"{point or task['name']}: {told}; give less of it") from error
+        rows.append([task["name"], *changed, f"{accuracy:.2%}", sequences])
     return tabulate(rows, ["task", *keys, "accuracy", "sequences"], tablefmt="github", disable_numparse=True)

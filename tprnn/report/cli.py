@@ -37,6 +37,7 @@ examples:
 
 A budget is a view: with max_iterations=5000 a run that went further is seen as it was after 5000 iterations, and one
 that was solved later is not solved. Without it runs are seen at each budget by which one of their group was cut.
+Seconds are those of a run's own iterations and checks, without compiling; on a GPU its share of its stack's.
 
 A page given by --into holds blocks
   <!-- tprnn report ARGUMENTS -->
@@ -105,6 +106,8 @@ def _report(argv: Sequence[str]) -> tuple[str, list[str]]:
         raise UserError("--into: a block of a page cannot write into a page itself")
     if args.paper is not None and args.where:
         raise UserError("--where: cannot be combined with --paper, which chooses its runs itself")
+    if args.budget is not None and args.budget.isdecimal() and int(args.budget) < 1:
+        raise UserError(f"--budget: expected a budget's name or a whole number of at least 1, got '{args.budget}'")
     if args.budget is not None and args.paper is None:
         raise UserError("--budget: is for --paper; without it give --where train.max_iterations=N")
     from tprnn.report.frame import parse_where, read_rows
