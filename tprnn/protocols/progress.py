@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from tprnn.budgets import ending
 from tprnn.config import RunSpec
 from tprnn.engine.runs import REFUSED, Outcome
+from tprnn.protocols.departures import departures
 from tprnn.store import Store
 
 _PLAIN_EVERY = 15.0  # seconds between plain lines
@@ -52,6 +54,8 @@ class Progress:
     def __enter__(self) -> Progress:
         if not self.quiet:
             self.console.print(first_line(self.specs, self.skipped, self.workers), highlight=False, soft_wrap=True)
+            for note in departures(self.specs) if self.todo else ():
+                self._say(f"note: {note}")
         self.bar.start()
         total = sum(self.limits.values()) or 1
         self.task = self.bar.add_task("runs", total=total, text="starting")
@@ -220,8 +224,8 @@ def _runs(count: int) -> str:
 
 def _ending(outcome: Outcome) -> str:
     """A status in words; a run of a decided rung is not interrupted, it is left where the fastest was solved."""
-    decided = (outcome.result or {}).get("stopped_by") == "decided"
-    return "left" if decided else outcome.status.replace("_", " ")
+    left = outcome.result is not None and ending(outcome.result) == "left"
+    return "left" if left else outcome.status.replace("_", " ")
 
 
 def _span(seconds: float) -> str:

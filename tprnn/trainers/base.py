@@ -94,6 +94,14 @@ class Trainer(ABC):
     """Which of them stay as they were drawn: they are saved with a run, and have no optimizer slots."""
     recurrent: ClassVar[tuple[str, ...]] = ()
     """Which of them are square matrices whose spectral radius is watched."""
+    paper: ClassVar[str] = ""
+    """The paper (tprnn/papers) that made the rule; empty where none of them did. Not for rules derived from it."""
+    paper_settings: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    """What that paper states of its runs beside the rule: dotted key -> value, or values, that it has.
+
+    A run with a default that is another says so in its first lines (protocols/departures). The member's name stands
+    before its settings: {"optimizer.name": ["sgd"], "optimizer.momentum": [0.0]}.
+    """
 
     additive: ClassVar[bool] = False
     """Whether the rule trains only networks whose pre-activations are x_t W_xh + h_{t-1} W_hh + b_h."""

@@ -42,7 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -91,6 +91,15 @@ class LRA(Trainer):
 
     Settings = LRASettings
     additive = True
+    paper = "manchev2025"
+    # section IV; its batch size is not stated
+    paper_settings: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "optimizer.name": ["sgd"],
+        "optimizer.momentum": [0.0],
+        "model.H": [100],
+        "model.activation": ["tanh"],
+        "model.init": ["orthogonal"],
+    }
 
     def __init__(self, settings: Sequence[Any], seeds: Seeds, model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)

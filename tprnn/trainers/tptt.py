@@ -66,6 +66,16 @@ class TPTT(Trainer):
     additive = True
     extra = ("V_hh", "c_h")
     recurrent: ClassVar[tuple[str, ...]] = ("V_hh",)
+    paper: ClassVar[str] = "manchev2020"
+    # section 4; whether matrices beside W_hh are orthogonal is not stated clearly
+    paper_settings: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "optimizer.name": ["nesterov"],
+        "optimizer.momentum": [0.9],
+        "model.H": [100],
+        "model.activation": ["tanh"],
+        "model.init": ["orthogonal", "orthogonal_whh"],
+        "train.batch_size": [20],
+    }
 
     def __init__(self, settings: Sequence[Any], seeds: Seeds, model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)

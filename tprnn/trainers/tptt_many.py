@@ -21,9 +21,9 @@ Targets then stay in "the neighborhood of the forward activations", where alone 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +46,13 @@ class TPTTMany(TPTT):
     """Merged targets that may be cut or shrink on their way back, and an inverse that may learn first."""
 
     Settings = TPTTManySettings
+    paper = "dai2021"
+    # section 4; optimizer and initial weights are not stated
+    paper_settings: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "model.H": [128],
+        "model.activation": ["tanh"],
+        "train.batch_size": [20],
+    }
 
     def __init__(self, settings: Sequence[Any], seeds: Seeds, model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)
