@@ -227,11 +227,15 @@ def test_an_estimate_is_told_in_words() -> None:
     found = Estimate(ROUND, 2, 3, 1_500_000, 7200.0, None, 3 * 2.0**28, 2.0**31)
     assert describe(found).splitlines() == [
         "at most 1,500,000 run-iterations: 2.0 h with 2 processes",
+        "expected: not known, no runs like these are recorded",
         "memory of a process from 768 MiB on, disk at most 2.0 GiB",
         "a model of: a round machine (measured); see docs/scaling.md",
     ]
     told = describe(replace(found, expected=90.0, workers=1))
-    assert "with 1 process\nexpected from recorded runs like these: 1.5 min" in told
+    assert "with 1 process\nexpected: 1.5 min, from recorded runs like these" in told
+    bounded = describe(replace(found, expected=90.0), "what is printed", "climbs to T = 30").splitlines()
+    assert bounded[0].endswith("with 2 processes (climbs to T = 30)")
+    assert bounded[1] == "expected: 1.5 min, from what is printed"
     assert describe(None) == ""
 
 
@@ -278,7 +282,7 @@ def test_a_dry_run_tells_what_the_runs_will_cost(make: Make, outputs: str, capsy
     out = capsys.readouterr().out
     assert "at most 40,000 run-iterations" in out
     assert "with 2 processes" in out
-    assert "expected" not in out
+    assert "recorded runs" not in out
     assert not Path(outputs).exists()
     (climber,) = reproduce.climbers(reproduce.parse([*TABLE, f"outputs={outputs}"]))
     for T in (10, 20):
@@ -286,9 +290,11 @@ def test_a_dry_run_tells_what_the_runs_will_cost(make: Make, outputs: str, capsy
         folder = Store(outputs).folder(spec)
         folder.open(spec)
         folder.write_result({"status": "solved", "iterations": 100 * T})
-    reproduce.main([*TABLE, f"outputs={outputs}"])
-    assert [[part.expected for part in rung] for rung in reproduce.rungs([climber])] == [[1000.0], [2000.0]]
-    assert "expected from recorded runs like these" in capsys.readouterr().out
+    words = [*TABLE, f"outputs={outputs}"]
+    reproduce.main(words)
+    rungs, _ = reproduce.rungs(reproduce.parse(words), [climber])
+    assert [[part.expected for part in rung] for rung in rungs] == [[1000.0], [2000.0]]
+    assert "from recorded runs like these\n" in capsys.readouterr().out
 
 
 def test_nothing_to_do_costs_nothing(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,45 @@ def test_a_dry_climb_says_what_it_costs_and_trains_nothing(
     assert not trainer.calls
 
 
+def test_a_dry_climb_does_not_count_what_is_done(
+    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(up_to(10))
+    words = [*RUN, "seed=0,1", "depth.max=40", outputs]
+    assert depth.main([*words, "depth.max=10"]) == 0
+    capsys.readouterr()
+    depth.main([*words, "--dry-run"])
+    printed = capsys.readouterr().out
+    assert "T = 10:\nnothing to do\n" in printed
+    assert f"at most {3 * 2 * 100_000:,} run-iterations" in printed
+    depth.main(words)  # T = 20 is not solved: the climb has ended
+    capsys.readouterr()
+    depth.main([*words, "--dry-run"])
+    assert "T = 10 to 40:\nnothing to do\n" in capsys.readouterr().out
+
+
+def test_runs_that_diverged_are_told_from_those_that_ran_out(
+    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = train(up_to(10))
+    trainer.status = "diverged"
+    depth.main([*RUN, "seed=0,1", outputs])
+    assert [(row["solved"], row["diverged"]) for row in table(capsys.readouterr().out)] == [("2/2", "0"), ("0/2", "2")]
+
+
+def test_its_best_length_has_another_name_than_the_papers_statistic(
+    train: Install, outputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One is the best of all runs, the other a median over seeds."""
+    train(up_to(10))
+    depth.main([*RUN, outputs])
+    assert "t_max" not in capsys.readouterr().out
+    depth.main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the longest length up to which ANY of its runs" in told
+    assert "The t_max of 'tprnn report --paper' is another number" in told
+
+
 def test_each_rung_has_all_points_of_the_grid(train: Install, outputs: str) -> None:
     trainer = train(lambda spec: spec.config["trainer"]["alpha"] == 0.01 and spec.config["task"]["T"] <= 10)
     depth.main([*RUN, "grid=manchev2020", "seed=0,1", outputs])
@@ -81,7 +120,7 @@ def test_the_table_of_a_climb_says_how_many_solved_and_what_was_fastest(
     rows = [[part.strip() for part in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
     assert [(row[0], row[1]) for row in rows[1:]] == [("10", "2/4"), ("20", "2/4"), ("30", "0/4")]
     assert rows[1][3:] == ["103", "trainer.alpha=0.01 seed=3"]
-    assert printed.splitlines()[-1] == "t_max = 20 with trainer.alpha=0.01 seed=3"
+    assert printed.splitlines()[-1] == "best T = 20 with trainer.alpha=0.01 seed=3"
 
 
 def test_a_climb_to_its_last_length_is_a_lower_bound(
@@ -90,13 +129,13 @@ def test_a_climb_to_its_last_length_is_a_lower_bound(
     trainer = train(up_to(1000))
     depth.main([*RUN, "depth.max=25", outputs])
     assert lengths(trainer) == [{10}, {20}]
-    assert capsys.readouterr().out.splitlines()[-1].startswith("t_max ≥ 20 (depth.max reached")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("best T ≥ 20 (depth.max reached")
 
 
 def test_a_climb_without_success_says_so(train: Install, outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
     train(up_to(0))
     assert depth.main([*RUN, outputs]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "t_max: none, T = 10 is not solved"
+    assert capsys.readouterr().out.splitlines()[-1] == "best T: none, T = 10 is not solved"
 
 
 def test_failed_runs_make_the_exit_code_one(train: Install, outputs: str) -> None:
@@ -112,7 +151,7 @@ def test_an_interrupted_climb_shows_how_far_it_came(
     trainer.interrupt_at = 2
     with pytest.raises(Interrupted):
         depth.main([*RUN, outputs])
-    assert capsys.readouterr().out.splitlines()[-1] == "t_max ≥ 20"
+    assert capsys.readouterr().out.splitlines()[-1] == "best T ≥ 20"
 
 
 def test_a_climb_repeated_trains_nothing_again(train: Install, outputs: str) -> None:
@@ -152,8 +191,8 @@ def test_each_trainer_has_a_climb_of_its_own(train: Install, outputs: str, capsy
         ("30", "tptt", "0/2", "–"),
     ]
     assert printed.splitlines()[-2:] == [
-        "trainer=tptt: t_max = 20 with seed=0",
-        "trainer=bptt: t_max = 10 with seed=0",
+        "trainer=tptt: best T = 20 with seed=0",
+        "trainer=bptt: best T = 10 with seed=0",
     ]
 
 
@@ -188,9 +227,9 @@ def test_a_climb_is_told_by_what_no_other_has_and_a_point_by_what_no_other_of_th
     words = [RUN[0], f"points=[{sets}]", "trainer.alpha_i=1,2", "seed=4", outputs]
     depth.main(words)
     assert capsys.readouterr().out.splitlines()[-3:] == [
-        "trainer=tptt trainer.freeze=['W_hh']: t_max = 10 with trainer.alpha_i=2.0",
-        "trainer=tptt trainer.freeze=[]: t_max = 10 with trainer.alpha_i=2.0",
-        "trainer=tptt_hx: t_max = 10 with trainer.alpha_i=2.0",
+        "trainer=tptt trainer.freeze=['W_hh']: best T = 10 with trainer.alpha_i=2.0",
+        "trainer=tptt trainer.freeze=[]: best T = 10 with trainer.alpha_i=2.0",
+        "trainer=tptt_hx: best T = 10 with trainer.alpha_i=2.0",
     ]
 
 
@@ -199,7 +238,7 @@ def test_one_run_needs_no_parameters(train: Install, outputs: str, capsys: pytes
     depth.main([*RUN, outputs])
     printed = capsys.readouterr().out
     assert list(table(printed)[0]) == ["T", "solved", "fastest", "iterations"]
-    assert printed.splitlines()[-1] == "t_max = 10"
+    assert printed.splitlines()[-1] == "best T = 10"
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,15 @@ from typing import Any
 
 from tabulate import tabulate
 
+from tprnn.budgets import ending
 from tprnn.compose import sweep
 from tprnn.config import MEMBER_KINDS, SEED_KEYS, RunSpec, flatten
 from tprnn.errors import UserError
 from tprnn.overrides import as_override, choice, own_keys
 from tprnn.protocols import estimate as cost
+from tprnn.protocols.history import History
 from tprnn.protocols.many import Outcome, exit_code, run_all
+from tprnn.store import RunFolder, Store
 from tprnn.sweeps import Point
 
 USAGE = """usage: tprnn depth task=NAME trainer=NAME [KEY=VALUE ...] [depth.start=10] [depth.step=10] [depth.max=1000]
@@ -35,7 +38,12 @@ up at any time.
   depth.rung=first_solved  a rung ends where its first run is solved: all have had as many iterations by then, and
                            those that are not solved stay as they are ("left"); rung=all goes on with them later
   depth.rung=all           every run goes to its own end
-  --dry-run                says what the first rung and the whole climb cost at most, trains nothing
+  --dry-run                says what the first rung and the whole climb cost, at most (a climb that ends at depth.max
+                           alone) and as recorded runs like these lead to expect; trains nothing
+
+A climb's last line says its "best T": the longest length up to which ANY of its runs (points and seeds) solved each
+length. That is more than a typical run reaches, and the more so the more points and seeds there are. The t_max of
+'tprnn report --paper' is another number: each point and seed climbs by itself there, and the median over seeds counts.
 
   tprnn depth task=random_permutation trainer=tptt seed=0,1,2 depth.rung=all
   tprnn depth task=temporal_order trainer=tptt,bptt trainer.bptt.alpha=0.01,0.001 seed=0,1
@@ -72,6 +80,11 @@ class Rung:
     def left(self) -> int:
         """Runs that were not at their ends when the rung was decided."""
         return sum(outcome.status == "interrupted" for outcome in self.outcomes)
+
+    @property
+    def diverged(self) -> int:
+        """Runs that no more iterations would have helped."""
+        return sum(outcome.status == "diverged" for outcome in self.outcomes)
 
 
 @dataclass
@@ -192,11 +205,11 @@ def together_at(climbs: Sequence[Climb], T: int) -> list[RunSpec]:
 
 
 def summary(climbs: Sequence[Climb], plan: Plan) -> str:
-    """A markdown table of the rungs, those of one length together, and for each climb a line with its t_max."""
+    """A markdown table of the rungs, those of one length together, and for each climb a line with its best T."""
     climbed = [climb for climb in climbs if climb.rungs]
     rungs = [(rung, climb) for climb in climbed for rung in climb.rungs]
     pointed = any(climb.keys for climb in climbed)
-    left = any(rung.left for rung, _ in rungs)
+    left, diverged = any(rung.left for rung, _ in rungs), any(rung.diverged for rung, _ in rungs)
     columns = dict.fromkeys(key for climb in climbed for key in climb.label)
     rows = []
     for rung, climb in sorted(rungs, key=lambda pair: pair[0].T):
@@ -210,35 +223,75 @@ def summary(climbs: Sequence[Climb], plan: Plan) -> str:
                 "iterations": fastest.result["iterations"] if fastest and fastest.result else "–",
             }
             | ({"parameters": climb.describe(fastest.spec) if fastest else "–"} if pointed else {})
+            | ({"diverged": rung.diverged} if diverged else {})
             | ({"left": rung.left} if left else {})
         )
     table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
-    return "\n".join([table, "", *(_t_max(climb, plan) for climb in climbed)])
+    return "\n".join([table, "", *(_best(climb, plan) for climb in climbed)])
 
 
-def _t_max(climb: Climb, plan: Plan) -> str:
-    """`trainer=tptt: t_max = 40 with trainer.alpha_i=0.1`."""
+def _best(climb: Climb, plan: Plan) -> str:
+    """`trainer=tptt: best T = 40 with trainer.alpha_i=0.1`: of any of its runs, so not a paper's t_max."""
     of = f"{told(climb.label)}: " if climb.label else ""
     last = climb.rungs[-1]
     tops = [rung for rung in climb.rungs if rung.solved]
     if not tops:
-        return f"{of}t_max: none, T = {last.T} is not solved"
+        return f"{of}best T: none, T = {last.T} is not solved"
     top = tops[-1]
     ended = top is last
     note = " (depth.max reached: no failure yet)" if ended and top.T + plan.step > plan.max else ""
     parameters = climb.describe(top.solved[0].spec)
-    return f"{of}t_max {'≥' if ended else '='} {top.T}{note}" + (f" with {parameters}" if parameters else "")
+    return f"{of}best T {'≥' if ended else '='} {top.T}{note}" + (f" with {parameters}" if parameters else "")
 
 
 def prices(climbs: Sequence[Climb], plan: Plan) -> str:
-    """What the first rung and the whole climb cost, every run to its last iteration."""
-    lengths = [
-        [map(cost.Part, together_at(together, T)) for together in calls(climbs, plan)]
-        for T in range(plan.start, plan.max + 1, plan.step)
-    ]
-    rungs = [[list(call) for call in at_T] for at_T in lengths]
-    first, whole = (cost.describe(cost.estimate(*itertools.chain(*some))) for some in (rungs[:1], rungs))
+    """What the first rung and the whole climb cost, at most and as recorded runs lead to expect. Reads the store only.
+
+    At most every run goes to its last iteration and every length is solved. Runs that are finished cost nothing.
+    """
+    store = Store(climbs[0].specs[0].execution["outputs"])
+    history = History(store)
+    reached = [1.0] * len(climbs)  # how likely a climb comes to a length
+    over, known = set[int](), set[int]()
+    lengths: list[list[list[cost.Part]]] = []
+    for T in range(plan.start, plan.max + 1, plan.step):
+        rungs: list[list[cost.Part]] = [[]]
+        for place, climb in enumerate(climbs):
+            specs, limit = together_at([climb], T), climb.specs[0].train.max_iterations
+            expected = history.rung([spec.family for spec in specs], T, limit, race=plan.rung != "all")
+            waiting, ended = ([], True) if place in over else _to_do(specs, store, plan)
+            each = expected[0] if expected else [None] * len(specs)
+            parts = [cost.Part(spec, 1, one and reached[place] * one) for spec, one in zip(specs, each, strict=True)]
+            rungs += [[part for part in parts if part.spec in waiting]]
+            over |= {place} if ended else set()
+            known |= {place} if expected else set()
+            reached[place] *= expected[1] if expected else 1.0
+        # climbs that are one call share the workers, others wait for each other
+        lengths.append(rungs if plan.rung != "all" else [list(itertools.chain(*rungs))])
+    basis = "recorded runs like these" + (f" for {len(known)} of {len(climbs)} climbs" * (len(known) < len(climbs)))
+    first, whole = (
+        cost.describe(cost.estimate(*itertools.chain(*some)), basis) or "nothing to do"
+        for some in (lengths[:1], lengths)
+    )
     return f"T = {plan.start}:\n{first}\n\nT = {plan.start} to {plan.max}:\n{whole}\n\nnothing was trained"
+
+
+def _to_do(specs: Sequence[RunSpec], store: Store, plan: Plan) -> tuple[list[RunSpec], bool]:
+    """The runs of a rung that are to be trained, and whether it is known to end its climb."""
+    folders = [store.folder(spec) for spec in specs]
+    found = [folder.finished(spec.train) for folder, spec in zip(folders, specs, strict=True)]
+    solved = any(result is not None and result["status"] == "solved" for result in found)
+    waiting = [
+        spec
+        for spec, folder, result in zip(specs, folders, found, strict=True)
+        if result is None and not (plan.rung != "all" and solved and _is_left(folder))
+    ]
+    return waiting, not waiting and not solved
+
+
+def _is_left(folder: RunFolder) -> bool:
+    result = folder.result()
+    return result is not None and ending(result) == "left"
 
 
 def main(argv: Sequence[str]) -> int:

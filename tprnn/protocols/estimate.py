@@ -79,15 +79,23 @@ def estimate(*rungs: Iterable[Part]) -> Estimate | None:
     )
 
 
-def describe(found: Estimate | None) -> str:
-    """The lines of an estimate for people; empty for None."""
+def describe(found: Estimate | None, basis: str = "recorded runs like these", bounded: str = "") -> str:
+    """The lines of an estimate for people; empty for None.
+
+    Args:
+        basis: what `expected` follows from.
+        bounded: what "at most" takes for granted.
+    """
     if found is None:
         return ""
     processes = "1 process" if found.workers == 1 else f"{found.workers} processes"
     kind = "measured" if found.machine.measured else "from data sheets, not measured"
-    lines = [f"at most {found.iterations:,} run-iterations: {duration(found.seconds)} with {processes}"]
-    if found.expected is not None:
-        lines.append(f"expected from recorded runs like these: {duration(found.expected)}")
+    told = f" ({bounded})" if bounded else ""
+    lines = [f"at most {found.iterations:,} run-iterations: {duration(found.seconds)} with {processes}{told}"]
+    if found.expected is None:
+        lines.append("expected: not known, no runs like these are recorded")
+    else:
+        lines.append(f"expected: {duration(found.expected)}, from {basis}")
     lines.append(f"memory of a process from {size(found.memory)} on, disk at most {size(found.disk)}")
     lines.append(f"a model of: {found.machine.title} ({kind}); see docs/scaling.md")
     return "\n".join(lines)

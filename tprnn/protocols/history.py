@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -35,6 +36,8 @@ class Expected:
     """Mean, of runs of any end."""
     solved: float
     """Share."""
+    fastest: int | None
+    """Iterations of the first to solve; None where none did."""
 
 
 class History:
@@ -59,7 +62,8 @@ class History:
             return None
         nearest = min(_distance(record, T) for record in found)
         like = [record for record in found if _distance(record, T) == nearest]
-        return Expected(fmean(record.of(limit) for record in like), fmean(r.solved for r in like))
+        within = [record.iterations for record in like if record.solved and record.iterations <= limit]
+        return Expected(fmean(record.of(limit) for record in like), len(within) / len(like), min(within, default=None))
 
     def climb(self, family: str, lengths: Iterable[int], limit: int) -> dict[int, float]:
         """Expected iterations at each length of a climb that ends at its first failure; empty without records."""
@@ -72,6 +76,21 @@ class History:
             found[T] = reach * expected.iterations
             reach *= expected.solved
         return found
+
+    def rung(self, families: Sequence[str], T: int, limit: int, race: bool) -> tuple[list[float], float] | None:
+        """Of runs of these families at one length: expected iterations of each, and how likely one of them solves.
+
+        With `race` all of them end where the first is solved. None without records of any of the families.
+        """
+        known = [self.expect(family, T, limit) for family in families]
+        if all(expected is None for expected in known):
+            return None
+        solved = 1.0 - math.prod(1.0 - expected.solved for expected in known if expected)
+        alone = [float(limit) if expected is None else expected.iterations for expected in known]
+        fastest = min((one.fastest for one in known if one and one.fastest is not None), default=limit)
+        if race:
+            alone = [solved * min(fastest, own) + (1.0 - solved) * own for own in alone]
+        return alone, solved
 
 
 def _distance(record: Record, T: int) -> int:

@@ -16,6 +16,7 @@ from tprnn.engine.runs import REFUSED
 from tprnn.errors import UserError, nearest
 from tprnn.papers.recipes import Budget, Recipe, RecipeCell, figure_names, names, recipe
 from tprnn.protocols.estimate import Part, describe, estimate
+from tprnn.protocols.foresight import BEYOND, bound, iterations
 from tprnn.protocols.history import History
 from tprnn.protocols.many import Outcome, exit_code, run_all
 from tprnn.store import Store
@@ -36,7 +37,9 @@ same command may be given again at any time. 'tprnn report --paper' shows a tabl
   T_max           the longest T, in place of the budget's
   max_iterations  iterations before a run counts as not solved, in place of the budget's; a run that had fewer goes on,
                   one that had more is judged as of these
-  --dry-run       lists runs done and to do and what they will cost, trains nothing
+  --dry-run       lists runs done and to do and what they will cost, at most and as expected; trains nothing. Climbs
+                  are counted to two lengths beyond what is published for them (a control: for its row); one that goes
+                  on from there costs more. Expected is what recorded runs like these took, or what is published
 
 Any key of how runs are carried out may follow: outputs, workers, threads, device, stack_size, quiet, force, ...
 """
@@ -171,6 +174,14 @@ def progress(climber: Climber, store: Store) -> tuple[int, int, bool]:
     return len(climber.lengths), 0, True
 
 
+def counted(request: Request, climber: Climber, store: Store) -> Sequence[int]:
+    """The lengths to do at most, up to the bound of the cell; the next one always, where the end is not known."""
+    done, left, _ = progress(climber, store)
+    lengths = climber.lengths[done : done + left]
+    last = bound(request.recipe, climber.cell, climber.lengths[-1])
+    return [T for place, T in enumerate(lengths) if place == 0 or last >= T]
+
+
 def listing(request: Request, found: Sequence[Climber]) -> str:
     """What would run: a line for each cell, and the total."""
     store = Store(found[0].spec.execution["outputs"])
@@ -180,45 +191,73 @@ def listing(request: Request, found: Sequence[Climber]) -> str:
     for cell in request.cells:
         mine = [climber for climber in found if climber.cell is cell]
         states = [progress(climber, store) for climber in mine]
-        todo = sum(state[1] for state in states)
+        todo = sum(len(counted(request, climber, store)) for climber in mine)
         lengths = mine[0].lengths
+        last = bound(request.recipe, cell, lengths[-1])
         rows.append(
             {
                 "row": cell.row.task,
                 "column": cell.column.key,
-                "T": str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}",
+                "T": str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {last}",
                 "climbs": len(mine),
                 "runs done": sum(state[0] for state in states),
                 "to do": todo if len(lengths) == 1 or not todo else f"up to {todo}",
                 "parameters": cell.described(request.budget.name) + chosen,
             }
         )
-    total = sum(progress(climber, store)[1] for climber in distinct(found))
+    total = sum(len(counted(request, climber, store)) for climber in distinct(found))
     table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
     upper = "up to " if total and any(len(climber.lengths) > 1 for climber in found) else ""
     return f"{table}\n\n{upper}{total} runs to do; nothing was trained"
 
 
-def rungs(found: Sequence[Climber]) -> list[list[Part]]:
-    """The runs that are to do at most, in the rungs of `run`, with what recorded runs lead to expect of them."""
+def rungs(request: Request, found: Sequence[Climber]) -> tuple[list[list[Part]], str]:
+    """The runs that are to do at most, in the rungs of `run`, with what is expected of them; and what that rests on.
+
+    Expected are the iterations of recorded runs of the family, else those that follow from what is published.
+    """
     store = Store(found[0].spec.execution["outputs"])
     history = History(store)
-    todo: dict[tuple[int, str], list[float | None]] = defaultdict(list)
+    todo: dict[tuple[int, str], list[float]] = defaultdict(list)
     first: dict[str, Climber] = {}
+    recorded: list[bool] = []
     for climber in distinct(found):
-        done, left, _ = progress(climber, store)
-        lengths = climber.lengths[done : done + left]
-        expected = history.climb(climber.spec.family, lengths, climber.spec.train.max_iterations)
+        lengths, limit = counted(request, climber, store), climber.spec.train.max_iterations
+        expected = history.climb(climber.spec.family, lengths, limit)
         first.setdefault(climber.spec.stack_key, climber)
+        recorded += [bool(expected)] if lengths else []
         for T in lengths:
-            todo[T, climber.spec.stack_key].append(expected.get(T))
+            if not expected:
+                expected = {T: iterations(request.recipe, climber.cell, T, limit) for T in lengths}
+            todo[T, climber.spec.stack_key].append(expected[T])
     parts: dict[int, list[Part]] = defaultdict(list)
     climbs = any(len(climber.lengths) > 1 for climber in found)
     for (T, key), each in todo.items():
-        limit = first[key].spec.train.max_iterations
-        known = None if all(value is None for value in each) else sum(limit if v is None else v for v in each)
-        parts[T if climbs else 0].append(Part(first[key].at(T), len(each), known))
-    return list(parts.values())
+        parts[T if climbs else 0].append(Part(first[key].at(T), len(each), sum(each)))
+    return list(parts.values()), _basis(recorded, "climbs" if climbs else "runs")
+
+
+def _basis(recorded: Sequence[bool], kind: str) -> str:
+    """What an expectation rests on, in words."""
+    known, others = sum(recorded), len(recorded) - sum(recorded)
+    of_paper = (
+        "what the paper prints (of a solved run without printed iterations, a tenth of the limit; "
+        "of what it does not have, the limit)"
+    )
+    if not known:
+        return of_paper
+    told = "recorded runs like these"
+    return told if not others else f"{told} for {known} {kind}, for {others} from {of_paper}"
+
+
+def _bounded(request: Request, found: Sequence[Climber]) -> str:
+    """That climbs are counted to less than they may reach; empty where none is."""
+    short = any(bound(request.recipe, one.cell, one.lengths[-1]) < one.lengths[-1] for one in found)
+    if not short:
+        return ""
+    return (
+        f"climbs to {BEYOND} lengths beyond the published ones: one that goes on from there costs more, T_max=N ends it"
+    )
 
 
 def report_command(request: Request, outputs: str) -> str:
@@ -241,8 +280,9 @@ def main(argv: Sequence[str]) -> int:
     execution = found[0].spec.execution
     if request.dry_run:
         print(listing(request, found))
-        if cost := estimate(*rungs(found)):
-            print(f"\n{describe(cost)}")
+        parts, basis = rungs(request, found)
+        if cost := estimate(*parts):
+            print(f"\n{describe(cost, basis, _bounded(request, found))}")
         return 0
     if not execution["quiet"]:
         budget = request.budget
