@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,13 +31,49 @@ def compilable(dtype: torch.dtype, device: str | torch.device) -> bool:
 @functools.cache
 def kernels(name: str = "compiled") -> Any:
     """A file of core/, imported when a network first needs it: Numba takes longer to import than `--help` may take."""
-    importlib.import_module("scipy.linalg.cython_blas")  # whose products Numba takes
-    from threadpoolctl import threadpool_limits
+    with _waiting():
+        importlib.import_module("scipy.linalg.cython_blas")  # whose products Numba takes
+        from threadpoolctl import threadpool_limits
 
-    found = importlib.import_module(f"tprnn.core.{name}")
-    # products of this size lose by threads, and processes share the cores
-    threadpool_limits(1, user_api="blas")
-    return found
+        found = importlib.import_module(f"tprnn.core.{name}")
+        # products of this size lose by threads, and processes share the cores
+        threadpool_limits(1, user_api="blas")
+        return found
+
+
+class _Waits:
+    """Time in which nothing is computed because code is made ready; what is compiled within that counts once."""
+
+    depth = 0
+    since = 0.0
+    seconds = 0.0
+
+    def begin(self) -> None:
+        if self.depth == 0:
+            self.since = time.perf_counter()
+        self.depth += 1
+
+    def end(self) -> None:
+        self.depth -= 1
+        if self.depth == 0:
+            self.seconds += time.perf_counter() - self.since
+
+
+_WAITS = _Waits()
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[None]:
+    _WAITS.begin()
+    try:
+        yield
+    finally:
+        _WAITS.end()
+
+
+def clock() -> float:
+    """Seconds that pass in work alone: `time.perf_counter()` without waits for code (under `on_compilation`)."""
+    return time.perf_counter() - _WAITS.seconds
 
 
 @contextlib.contextmanager
@@ -46,10 +83,11 @@ def on_compilation(tell: Callable[[], None]) -> Iterator[None]:
 
     class Listener(event.Listener):
         def on_start(self, event: Any) -> None:
+            _WAITS.begin()
             tell()
 
         def on_end(self, event: Any) -> None:
-            pass
+            _WAITS.end()
 
     with event.install_listener("numba:compile", Listener()):
         yield

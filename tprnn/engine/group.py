@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from tprnn.config import RunSpec
+from tprnn.core import scans
 from tprnn.core.products import norm
 from tprnn.engine.runs import BEST, Check, Exam, Run, stop_reason
 from tprnn.engine.signals import Stop
@@ -78,7 +79,7 @@ class Group:
     def check(
         self, started: float, emit: Callable[[str, RunSpec, dict[str, Any]], None]
     ) -> list[tuple[Run, str, Check]]:
-        """Validate, write the metrics, and say which runs end and why. `started`: when the block began.
+        """Validate, write the metrics, and say which runs end and why. `started`: when the block began (`scans.clock`).
 
         The last look at a run whose budget ends here (`_look`) leaves no trace in what goes on.
         """
@@ -96,7 +97,7 @@ class Group:
         probed = self._probes()
         layers = {name: values.tolist() for name, values in slab.layers().items()} if self._asked("layers") else {}
         radii = {name: values.tolist() for name, values in self._radii().items()}
-        seconds = (time.perf_counter() - started) / len(self.runs)
+        seconds = (scans.clock() - started) / len(self.runs)  # on a CPU of one run, in its own blocks
         for run in self.runs:
             run.progress.seconds += seconds
         checks: dict[Run, Check] = {}

@@ -186,7 +186,7 @@ class _Stack:
 
     def _advance(self, group: Group) -> Iterator[Outcome]:
         """One block of iterations and its check; outcomes of the runs that end there."""
-        started = time.perf_counter()
+        started = scans.clock()
         if not group.block(self.stop):  # stopped on the way
             return
         ended = group.check(started, self.emit)
