@@ -151,9 +151,10 @@ def test_drawn_data_name_the_seeds_that_tell_runs_apart(
     make()
     make(changes)
     rows, _ = read_rows(outputs)
-    lines = list(csv.reader(io.StringIO(data_csv([Curve(row, [{"iteration": 1, "loss": 0.5}]) for row in rows]))))
-    assert lines[0][1 : 1 + len(columns)] == columns
-    assert sorted(line[1 : 1 + len(columns)] for line in lines[1:]) == [
+    lines = csv.DictReader(io.StringIO(data_csv([Curve(row, [{"iteration": 1, "loss": 0.5}]) for row in rows])))
+    found = [{key: value for key, value in line.items() if key.endswith("seed")} for line in lines]
+    assert all(list(line) == columns for line in found)
+    assert sorted(list(line.values()) for line in found) == [
         ["0", "0"][: len(columns)],
         ["0", "5"][-len(columns) :],
     ]
