@@ -15,7 +15,7 @@ from tprnn.report.frame import Group, Row, at_default, common, extras, group_row
 
 FORMATS = ("md", "latex", "csv")
 ENDS = {
-    "diverged": "a number was not finite, or a spectral radius over its limit; it would never solve",
+    "diverged": "a number was not finite, or a spectral radius over its limit",
     "out_of_patience": "given up after so many checks without a better one",
     "cut": "by its budget, of iterations or of seconds",
     "left": "by a climb, of which another run had solved the length by then; it has no accuracy",
