@@ -77,7 +77,7 @@ TABLE = "manchev2020/table1"
 
 
 def climbs(budget: str, outputs: str, *words: str) -> tuple[reproduce.Request, list[reproduce.Climber]]:
-    request = reproduce.parse([TABLE, f"budget={budget}", f"outputs={outputs}", "seeds=1", *words])
+    request = reproduce.parse([TABLE, f"budget={budget}", f"outputs={outputs}", "seeds=1", "T_max=1000", *words])
     return request, reproduce.climbers(request)
 
 
@@ -93,7 +93,7 @@ def test_a_climb_without_a_limit_is_counted_to_two_lengths_beyond_the_published(
     assert published is not None
     assert lengths(reproduce.rungs(request, found)[0]) == [*range(10, int(published.value or 0) + 30, 10)]
     words = [TABLE, "budget=paper", "rows=temporal_order", "columns=BPTT", "seeds=1", f"outputs={outputs}", "--dry-run"]
-    reproduce.main(words)
+    reproduce.main([*words, "T_max=1000"])
     printed = capsys.readouterr().out
     assert "| 10 to 140 |" in " ".join(printed.split())
     assert "at most 1,400,000 run-iterations" in printed
