@@ -171,7 +171,7 @@ class TPTT(Trainer):
         return {name: g.mul_(2.0 / (B * H)) for name, g in gradients.items()}
 
     def leave_out_(self, states: States, d: Tensor, first: int = 0) -> None:
-        """Zeros at each sequence's own step 1, rebuilt from h_0 = 0, where Eq. 9 begins at t = 2 (`reading: dai2021`).
+        """Zeros at each sequence's own step 1, which rebuilds h_0 = 0, where Eq. 9 begins at t = 2 (`dai2021`).
 
         d: [R, T', B, H], of the steps from index `first` on.
         """
