@@ -94,8 +94,10 @@ def draw(found: Found, rows: Sequence[Point], options: Options) -> Figure:
     panels[-1][0].set_xlabel(options.x_label, loc="left")
     legend(figure, {label: entries[label] for label in axis.labels if label in entries}, zeros=False)
     counts = [len(list(group)) for _, group in groupby(rows, key=lambda row: (row["panel"], row["line"], row["x"]))]
-    seeds = f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
-    figure.suptitle(f"{found.plan.title}\n{found.budget.max_iterations:,} iterations, {seeds} seeds", fontsize=9)
+    seeds = (
+        f"{min(counts)} to {max(counts)} seeds" if len(set(counts)) > 1 else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
+    )
+    figure.suptitle(f"{found.plan.title}\n{found.budget.max_iterations:,} iterations, {seeds}", fontsize=9)
     return figure
 
 
@@ -131,6 +133,7 @@ class Accuracy:
                 entries |= self.line(label, mine, number)
         names = [f"{x:g}".replace("0.", ".") for x in self.axis.places]
         self.panel.set_xticks(range(len(names)), names, fontsize=8)
+        self.panel.set_xlim(-0.4, len(names) - 0.6)
         return entries
 
     def scale(self) -> None:

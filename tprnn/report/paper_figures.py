@@ -15,6 +15,7 @@ import importlib
 import io
 import os
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,15 +146,11 @@ def missing(found: Found, outputs: str | Path) -> str | None:
     if not found.missing:
         return None
     several = len(found.plan.rows) > 1
-    told = [
-        f"{line.label}{f' of {line.cell.row.key}' if several else ''} ({line.missing})"
-        for line in found.lines
-        if line.missing
-    ]
-    return (
-        f"{found.missing} of {found.total} runs are not finished: {', '.join(told)}; "
-        f"make them: {command(found, outputs)}"
-    )
+    counts: Counter[str] = Counter()
+    for line in found.lines:
+        counts[f"{line.label}{f' of {line.cell.row.key}' if several else ''}"] += line.missing
+    told = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
+    return f"{found.missing} of {found.total} runs are not finished: {told}; make them: {command(found, outputs)}"
 
 
 class NoRuns(UserError):
