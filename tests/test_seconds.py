@@ -41,6 +41,16 @@ def test_the_clock_of_work_stands_while_code_is_compiled(time: list[float]) -> N
         assert scans.clock() - before == pytest.approx(7.0)
 
 
+def test_a_compilation_that_tells_no_end_stops_no_clock_for_ever(time: list[float]) -> None:
+    with scans.on_compilation(lambda: None):
+        event.broadcast(event.Event("numba:compile", event.EventStatus.START))
+    with scans.on_compilation(lambda: None):
+        before = scans.clock()
+        compile_for(20.0, time)
+        time[0] += 4.0
+        assert scans.clock() - before == pytest.approx(4.0)
+
+
 def test_a_run_beside_another_is_charged_for_its_own_blocks_alone(
     tmp_path: Path, time: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

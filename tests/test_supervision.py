@@ -89,7 +89,7 @@ def test_no_process_outlives_a_killed_parent(tmp_path: Path, straight: list[Any]
 @pytest.mark.parametrize("signum", [signal.SIGHUP, pytest.param(signal.SIGQUIT, marks=pytest.mark.slow)])
 def test_a_closed_terminal_or_a_quit_leaves_no_process_but_a_checkpoint(tmp_path: Path, signum: int) -> None:
     specs = long_specs(
-        tmp_path / "outputs", 4, **WHOLE, train__max_iterations=4000, checkpoint_seconds=1000.0, workers=2
+        tmp_path / "outputs", 4, **WHOLE, train__max_iterations=100_000, checkpoint_seconds=1000.0, workers=2
     )
     process = start(tmp_path, specs)
     assert until(lambda: lines(tmp_path / "outputs", specs) >= 3)

@@ -89,8 +89,13 @@ def on_compilation(tell: Callable[[], None]) -> Iterator[None]:
         def on_end(self, event: Any) -> None:
             _WAITS.end()
 
-    with event.install_listener("numba:compile", Listener()):
-        yield
+    depth = _WAITS.depth
+    try:
+        with event.install_listener("numba:compile", Listener()):
+            yield
+    finally:  # a compilation that was broken off tells no end
+        while _WAITS.depth > depth:
+            _WAITS.end()
 
 
 def array(x: Tensor) -> Any:
