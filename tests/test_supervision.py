@@ -98,7 +98,7 @@ def test_a_closed_terminal_or_a_quit_leaves_no_process_but_a_checkpoint(tmp_path
     assert process.wait(timeout=60) == (128 + signum if signum == signal.SIGHUP else -signum)
     assert psutil.wait_procs(children, timeout=20)[1] == []
     saved = [Store(tmp_path / "outputs").folder(spec).load_checkpoint() for spec in specs]
-    assert any(checkpoint and checkpoint[1]["iteration"] >= 60 for checkpoint in saved)
+    assert sum(checkpoint[1]["iteration"] for checkpoint in saved if checkpoint) >= 3 * 20  # a line at every 20th
 
 
 def test_what_nohup_has_ignored_stays_ignored(tmp_path: Path) -> None:
