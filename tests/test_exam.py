@@ -96,6 +96,41 @@ def test_the_exam_is_that_of_the_run_alone(tmp_path: Path) -> None:
         assert exam(alone) == exam(outcome)
 
 
+def hopeless(tmp_path: Path, changes: dict[str, Any] | None = None) -> RunSpec:
+    """A run that learns, but never answers a whole sequence rightly."""
+    given = {"task.T": 20, "train.full_check_every": 1, "train.success_error": None, "train.max_iterations": 100}
+    return quick(tmp_path, given | (changes or {}), task="copy_memory", trainer="bptt", optimizer="adam")
+
+
+def test_of_checks_without_a_right_answer_the_best_is_that_of_the_lowest_loss(tmp_path: Path) -> None:
+    (outcome,) = trained(hopeless(tmp_path))
+    rows = metrics(outcome)
+    assert {row["accuracy"] for row in rows} == {0.0}
+    losses = [row["validation_loss"] for row in rows]
+    assert losses.index(min(losses)) > 0, "the rates no longer make the case that is tested"
+    assert outcome.result is not None
+    assert outcome.result["test_loss"] == pytest.approx(min(losses), rel=0.005)
+    assert outcome.result["test_loss"] != pytest.approx(losses[0], rel=0.01)
+
+
+def test_a_lower_loss_with_as_many_mistakes_is_no_reason_for_more_patience(tmp_path: Path) -> None:
+    (outcome,) = trained(hopeless(tmp_path, {"train.patience": 2}))
+    assert outcome.result is not None
+    assert (outcome.result["stopped_by"], outcome.result["iterations"]) == ("patience", 60)
+
+
+def test_best_weights_of_before_ties_were_told_apart_are_not_known(tmp_path: Path) -> None:
+    (short,) = trained(spec := hopeless(tmp_path, {"train.max_iterations": 40}))
+    assert exam(short)[0] == 2000
+    folder = Store(tmp_path / "outputs").folder(spec)
+    found = folder.load_checkpoint()
+    assert found is not None
+    folder.save_checkpoint(found[0], {key: value for key, value in found[1].items() if key != "best_loss"})
+    (far,) = trained(spec.replace({"train.max_iterations": 80}))
+    assert far.status == "not_solved"
+    assert exam(far) == [None] * 3
+
+
 def test_no_decision_sees_the_test_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tprnn.engine.slab import Slab
 

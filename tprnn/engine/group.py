@@ -166,7 +166,7 @@ class Group:
         """
         slab = self.slab.select([self.rows[self.runs.index(run)]])
         best = {name: w.unsqueeze(0).to(slab.device) for name, w in run.best.items()}
-        if check.error < run.progress.best_error:  # a look of its budget's end
+        if run.progress.bettered(check):  # a look of its budget's end
             best = slab.state.params
         if not best:
             return None
@@ -186,7 +186,10 @@ class Group:
             progress.best_accuracy = max(progress.best_accuracy, 1.0 - check.error)
             progress.best_validation_loss = min(progress.best_validation_loss, check.validation_loss)
             if check.error < progress.best_error:
-                progress.best_error, progress.checks_since_best = check.error, 0
+                progress.checks_since_best = 0
+            if progress.bettered(check):
+                progress.best_error = check.error
+                progress.best_loss = min(float("inf"), check.validation_loss)  # inf for nan
                 run.best = {name: w.clone() for name, w in self.tensors_of(run, parameters=True).items()}
         return stop_reason(check, progress, train)
 

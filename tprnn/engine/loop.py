@@ -7,6 +7,7 @@ depends on a neighbour, but for the end of a rung of which only the first succes
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import traceback
@@ -301,7 +302,10 @@ def _stand(run: Run) -> None:
     if checkpoint := run.folder.load_checkpoint():
         tensors, state = checkpoint
         run.tensors = {name: value for name, value in tensors.items() if not name.startswith(BEST)}
-        run.best = {name.removeprefix(BEST): w for name, w in tensors.items() if name.startswith(BEST)}
+        if "best_loss" in state:
+            run.best = {name.removeprefix(BEST): w for name, w in tensors.items() if name.startswith(BEST)}
+        else:  # of before checks of equal error were told apart: only fewer mistakes are known to be better
+            state["best_loss"] = -math.inf
         try:
             run.progress = Progress(**state)
         except TypeError as error:

@@ -46,12 +46,21 @@ class Progress:
     """Training loss summed since the last check."""
     best_error: float = float("inf")
     """Over checks that used the full validation set, as patience is."""
+    best_loss: float = float("inf")
+    """The validation loss of the best check: the least one among those of the least error."""
     checks_since_best: int = 0
     best_accuracy: float = 0.0
     """Over checks that used the full validation set."""
     best_validation_loss: float = float("inf")
     """Over the same checks."""
     seconds: float = 0.0
+
+    def bettered(self, check: Check) -> bool:
+        """Whether a check of the full set is the best so far: by fewer mistakes, then by a lower loss.
+
+        By mistakes alone the best check of a run that never answers a whole sequence rightly would be its first.
+        """
+        return (check.error, check.validation_loss) < (self.best_error, self.best_loss)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
