@@ -14,12 +14,12 @@ from verdict_runs import SMALL, answer_of, judged, published
 from tprnn.report.intervals import Interval, accuracies, alike_needed, iterations, lengths, losses
 from tprnn.report.scores import Record, Score
 from tprnn.report.verdicts import narrow
-from tprnn.report.words import LEVEL
+from tprnn.report.words import FEWEST, LEVEL
 
 DRAWS = 10_000
 N = 10_000  # sequences of a test set
 CEILING = 1 - LEVEL + 3 * np.sqrt(LEVEL * (1 - LEVEL) / DRAWS)
-SEEDS = (3, 5, 10)
+SEEDS = (FEWEST, 5, 10)
 Array = np.ndarray
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
 
@@ -95,6 +95,12 @@ def test_losses(median: float, sd: float, n: int) -> None:
 def test_iterations_counted_every_100(median: float, sd: float, n: int) -> None:
     count = 100 * np.ceil(log_normal(median, sd)(np.random.default_rng(n), (DRAWS, n + 1)) / 100)
     assert outside(iterations(count[:, :n], 100), count[:, n], 0.5).mean() < CEILING
+
+
+def test_two_seeds_would_err_oftener() -> None:
+    """Two equal counts on the grid of checks leave an interval of its steps alone: so a verdict takes three seeds."""
+    count = 100 * np.ceil(log_normal(90, 1.5)(np.random.default_rng(0), (DRAWS, 3)) / 100)
+    assert outside(iterations(count[:, :2], 100), count[:, 2], 0.5).mean() > 0.08
 
 
 # A curve that falls slowly leaves a long lower tail on the log scale: there the rate is up to 7 %. The interval stands
@@ -199,7 +205,7 @@ def found_interval(metric: str, values: list[float]) -> Interval:
     }[metric](values)
 
 
-@pytest.mark.parametrize("n", [2, 3, 10])
+@pytest.mark.parametrize("n", [3, 10])
 @pytest.mark.parametrize("name", ["logit-normal 0.83 0.1", "logit-normal 0.9999 1", "at the ceiling"])
 def test_the_verdict_is_the_rule_that_is_tested_here(name: str, n: int) -> None:
     right = ACCURACIES[name](np.random.default_rng(7), (SMALL, n + 1))

@@ -263,7 +263,7 @@ def test_one_seed_without_a_test_set_puts_all_back_to_their_checks(conf: Path, o
     record(outputs, trial(), 1, 98.0, limit=2000)
     row = row_of(outputs, trial())
     assert (row["ours"], row["test sets (95 %)"]) == ("98.50 [98.00–99.00] (validation)", "–")
-    assert row["verdict"] == "inconclusive (no test set recorded; 1 of 6 points)"
+    assert row["verdict"] == "inconclusive (2 seeds; no test set recorded; 1 of 6 points)"
     assert "best of many checks" in paper_report(outputs, NAME)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from verdict_runs import PAPER, accuracies, answer_of, climbs, counts, judged, published, run
 
@@ -33,6 +35,9 @@ def losses(*values: float, **given: object) -> Answer:
         # more noise is not more agreement
         ((98.0, 60.0, 99.0), "51.00", "inconclusive (the interval is too wide)"),
         ((98.0,), "98.00", "inconclusive (1 seed)"),
+        # two that happen to be alike say nothing of how seeds scatter
+        ((98.0, 98.0), "98.00", "inconclusive (2 seeds)"),
+        ((98.0, 98.0), "50.00", "inconclusive (2 seeds)"),
         ((98.0, 98.2, 98.1), "50.90", "does not replicate (higher)"),
         ((51.0, 50.2, 50.1), "98.00", "does not replicate (lower)"),
         ((50.1, 50.9, 50.4), "50.90", "inconclusive (the interval is too wide)"),
@@ -58,7 +63,12 @@ def test_accuracies(percent: tuple[float, ...], printed: str, says: str) -> None
         ((0.69, 0.691, 0.689), "0.9", "lower"),
         ((0.69, 0.691, 0.689), "0.5", "higher"),
         ((0.3, 0.69, 1.2), "0.6899", "inconclusive (the interval is too wide)"),
-        ((0.0, 0.0, 0.0), "0.0000", "consistent"),  # all below what float32 can tell
+        ((0.0, 0.0, 0.0), "5e-8", "consistent"),  # all below what float32 can tell
+        # the rounding of what is printed holds more than the margin: 5e-5 to 1.5e-4
+        ((0.69, 0.691, 0.689), "0.7", "consistent"),
+        ((6e-5, 6.01e-5, 5.99e-5), "0.0001", "inconclusive (too few digits are printed)"),
+        ((0.0, 0.0, 0.0), "0.0000", "inconclusive (too few digits are printed)"),
+        ((6e-5, 6.01e-5, 5.99e-5), "0.0003", "lower"),
         ((0.0, 2e-8, 3e-8), "0.6899", "lower"),
         ((0.69, float("inf"), 0.69), "0.6899", "inconclusive (1 of 3 without a finite loss)"),
     ],
@@ -200,6 +210,52 @@ def test_below_the_papers_budget_nothing_is_judged_unless_it_was_solved() -> Non
     assert judged("accuracy_pct", published(50.9, "50.90", solved=False), solved).startswith("does not replicate")
 
 
+MORE = {"iterations": 200_000, "max_iterations": 200_000}
+BEYOND = "inconclusive (200,000 iterations, not 100,000)"
+
+
+@pytest.mark.parametrize(
+    ("metric", "found", "printed", "says"),
+    [
+        (
+            "accuracy_pct",
+            accuracies(98.0, 98.1, 97.9, **MORE),
+            "95.0",
+            "inconclusive (200,000 iterations, not 100,000)",
+        ),
+        (
+            "accuracy_pct",
+            accuracies(98.0, 98.1, 97.9, **MORE),
+            "98.0",
+            "inconclusive (200,000 iterations, not 100,000)",
+        ),
+        ("accuracy_pct", accuracies(98.0, 98.1, 97.9, **MORE), "99.9", "lower"),
+        ("loss", losses(0.69, 0.691, 0.689, **MORE), "0.9", BEYOND),
+        ("loss", losses(0.69, 0.691, 0.689, **MORE), "0.5", "higher"),
+        ("iterations_to_solve", counts(150_000, 151_000, 152_000), "46,500", "higher"),
+    ],
+)
+def test_beyond_the_papers_budget_only_what_is_worse_is_judged(
+    metric: str, found: Answer, printed: str, says: str
+) -> None:
+    cell = published(float(printed.replace(",", "")), printed, solved=metric == "iterations_to_solve")
+    assert judged(metric, cell, found) == says
+
+
+@pytest.mark.parametrize(("printed", "better"), [(70, True), (300, False)])
+@pytest.mark.parametrize("tops", [(150, 150, 160), (">=150",) * 7])
+def test_a_length_that_took_more_than_the_papers_iterations_is_not_better(
+    tops: tuple[int | str, ...], printed: float, better: bool
+) -> None:
+    scores = [
+        Score(one.value, one.bound, [replace(run, iterations=150_000) for run in one.records])
+        for one in climbs(*tops).scores
+    ]
+    says = judged("t_max", published(printed, str(printed), solved=True), answer_of(scores))
+    assert says not in ("higher", "consistent")
+    assert ("150,000 iterations, not 100,000" in says) == (better or len(tops) == 7)
+
+
 def test_runs_without_a_test_set_are_not_judged_by_their_best_check() -> None:
     old = answer_of([Score(98.0, False, (run(seed, best_accuracy=0.98),)) for seed in range(3)])
     assert judged("accuracy_pct", published(98.0, "98.00"), old) == "inconclusive (no test set recorded)"
@@ -239,7 +295,7 @@ def test_of_fewer_points_none_that_solves_is_no_outcome_but_one_that_solves_is()
 def test_tables_without_a_criterion_have_no_marks() -> None:
     of = Limits(25_000, None)
     assert (
-        judged("accuracy_pct", published(0.0, "0%"), accuracies(99.9, 99.92, 99.95), of)
+        judged("accuracy_pct", published(0.0, "0%"), accuracies(99.9, 99.92, 99.95, iterations=25_000), of)
         == "does not replicate (higher)"
     )
     assert PAPER.error is not None

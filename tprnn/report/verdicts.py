@@ -14,7 +14,7 @@ from tprnn.papers.published import Cell
 from tprnn.papers.recipes import Recipe, RecipeCell
 from tprnn.report.intervals import Interval, accuracies, alike_needed, iterations, lengths, losses
 from tprnn.report.scores import Answer, Score
-from tprnn.report.words import FACTOR, FAR, LOSS_LIMIT, POINTS
+from tprnn.report.words import FACTOR, FAR, FEWEST, LOSS_LIMIT, POINTS
 
 NONE = "–"
 CONSISTENT, INCONCLUSIVE, HIGHER, LOWER = "consistent", "inconclusive", "higher", "lower"
@@ -115,7 +115,7 @@ def solves(scores: Sequence[Score], of: Limits) -> bool | None:
     """
     runs = [score.last for score in scores]
     won = [run.solved and run.iterations <= of.iterations for run in runs]
-    if len(runs) < 2 or any(won) != all(won) or of.error is None:
+    if len(runs) < FEWEST or any(won) != all(won) or of.error is None:
         return None
     if all(won):
         found = iterations([run.iterations for run in runs], max(run.check_every for run in runs))
@@ -161,8 +161,10 @@ def _inconclusive(*reasons: str | None) -> str:
     return f"{INCONCLUSIVE} ({told})"
 
 
-def _one(found: Answer) -> str | None:
-    return "1 seed" if len(found.seeds) == 1 else None
+def _few(found: Answer) -> str | None:
+    """`2 seeds` where they are too few for any verdict."""
+    n = len(found.seeds)
+    return f"{n} seed{'s' * (n > 1)}" if n < FEWEST else None
 
 
 def _short(scores: Sequence[Score], of: Limits) -> str | None:
@@ -177,23 +179,37 @@ def _fewer(found: Answer) -> str | None:
     return f"{run} of {all_of_them} points" if run < all_of_them else None
 
 
+def _beyond(metric: str, scores: Sequence[Score], of: Limits) -> str | None:
+    """`150,000 iterations, not 100,000` where accuracies, losses or lengths solved rest on more than the paper's."""
+    runs = [run for score in scores for run in score.records if run.solved or metric != "t_max"]
+    most = max((run.iterations for run in runs), default=0)
+    counts = metric != "iterations_to_solve" and most > of.iterations
+    return f"{most:,} iterations, not {of.iterations:,}" if counts else None
+
+
 def _solved(scores: Sequence[Score], of: Limits) -> str:
     won = sum(score.last.solved and score.last.iterations <= of.iterations for score in scores)
     return f"{won} of {len(scores)} solved"
 
 
-def _against(metric: str, published: Cell, inside: Interval, found: Answer) -> str:
-    """A number against the interval. The best of more points can only be better: fewer points excuse what is worse."""
+def _against(metric: str, published: Cell, inside: Interval, found: Answer, of: Limits) -> str:
+    """A number against the interval.
+
+    The best of more points can only be better: fewer points excuse what is worse. So can what rests on more iterations
+    than the paper's: they excuse what is better.
+    """
     low, high = printed_range(published)
+    fewer, beyond = _fewer(found), _beyond(metric, found.scores, of)
     if low <= inside.high and inside.low <= high:
-        if fewer := _fewer(found):
-            return _inconclusive(fewer)
+        if fewer or beyond:
+            return _inconclusive(fewer, beyond)
+        if not narrow(metric, Interval(low, published.value, high)):
+            return _inconclusive("too few digits are printed")
         return CONSISTENT if narrow(metric, inside) else _inconclusive("the interval is too wide")
     side = HIGHER if inside.low > high else LOWER
     better = side == (HIGHER if metric in MORE_IS_BETTER else LOWER)
-    if not better and (fewer := _fewer(found)):
-        return _inconclusive(fewer)
-    return side
+    excuse = beyond if better else fewer
+    return _inconclusive(excuse) if excuse else side
 
 
 def _number(metric: str, published: Cell, found: Answer, of: Limits) -> str:
@@ -201,34 +217,34 @@ def _number(metric: str, published: Cell, found: Answer, of: Limits) -> str:
     scores = found.scores
     if published.solved is False and solves(scores, of):
         return f"{OTHERWISE} ({HIGHER}: {_solved(scores, of)})"
-    reasons = [_one(found), _short(scores, of), None if found.tested else "no test set recorded"]
+    reasons = [_few(found), _short(scores, of), None if found.tested else "no test set recorded"]
     if any(reasons):
         return _inconclusive(*reasons, _fewer(found))
     inside = interval(metric, scores, of)
     if inside is None:
         lost = sum(not math.isfinite(score.value) for score in scores)
         return _inconclusive(f"{lost} of {len(scores)} without a finite loss")
-    said = _against(metric, published, inside, found)
+    said = _against(metric, published, inside, found, of)
     far = metric == "accuracy_pct" and abs(inside.middle - (published.value or 0.0)) >= FAR
     return f"{OTHERWISE} ({said})" if said in (HIGHER, LOWER) and far else said
 
 
 def _mark(ticked: bool, scores: Sequence[Score], found: Answer, of: Limits) -> str:
     """A printed tick, or "not solved". Of more points one may solve: fewer of them excuse that none did."""
-    new = None if _one(found) else solves(scores, of)
+    new = None if _few(found) else solves(scores, of)
     fewer = None if new else _fewer(found)
     if new is None or fewer:
-        return _inconclusive(_one(found), _short(scores, of), fewer, _solved(scores, of))
+        return _inconclusive(_few(found), _short(scores, of), fewer, _solved(scores, of))
     return CONSISTENT if new == ticked else f"{OTHERWISE} ({HIGHER if new else LOWER}: {_solved(scores, of)})"
 
 
 def _count(published: Cell, found: Answer, of: Limits) -> str:
     """Printed iterations to solve."""
     scores = found.scores
-    if any(reasons := [_one(found), _short(scores, of)]):
+    if any(reasons := [_few(found), _short(scores, of)]):
         return _inconclusive(*reasons, _fewer(found))
     if inside := interval("iterations_to_solve", scores, of):
-        return _against("iterations_to_solve", published, inside, found)
+        return _against("iterations_to_solve", published, inside, found, of)
     return _mark(True, scores, found, of)
 
 
@@ -236,15 +252,17 @@ def _length(published: Cell, found: Answer, of: Limits) -> str:
     """A printed largest length. Climbs that a budget cut are longer than they look: only 7 beyond it say so."""
     low, high = printed_range(published)
     scores = found.scores
-    if _one(found):
-        return _inconclusive(_one(found), _short(scores, of), _fewer(found))
+    if _few(found):
+        return _inconclusive(_few(found), _short(scores, of), _fewer(found))
     if inside := interval("t_max", scores, of):
-        said = _against("t_max", published, inside, found)
+        said = _against("t_max", published, inside, found, of)
         none = said == LOWER and not any(score.value for score in scores)
         return f"{OTHERWISE} ({said}: none solves T = {of.start})" if none else said
-    if all(score.value > high for score in scores) and len(scores) >= alike_needed():
+    beyond = _beyond("t_max", scores, of)
+    if all(score.value > high for score in scores) and len(scores) >= alike_needed() and not beyond:
         return HIGHER
     reach = sum(score.value >= low for score in scores)
     ended = "the budget ended climbs" if any(score.bound for score in scores) else None
     fewer = None if reach == len(scores) else _fewer(found)
-    return _inconclusive(f"{reach} of {len(scores)} reach T = {published.value:g}", _short(scores, of), ended, fewer)
+    reached = f"{reach} of {len(scores)} reach T = {published.value:g}"
+    return _inconclusive(reached, _short(scores, of), beyond, ended, fewer)
