@@ -109,21 +109,23 @@ def printed_range(published: Cell) -> tuple[float, float]:
 def solves(scores: Sequence[Score], of: Limits) -> bool | None:
     """Whether a new run would be solved within the paper's iterations, with 95 %; None where that cannot be said.
 
-    It would if all were and the interval of their iterations ends within; it would not if none was, none could be by
-    a larger budget, and the interval of their accuracy ends below the criterion. Either from 7 equal outcomes on
-    (`intervals.alike_needed`): for fewer the log-normal or logit-normal scatter of the runs is what says it.
+    From 7 equal outcomes on (`intervals.alike_needed`) it would, or it would not. For fewer the log-normal scatter of
+    iterations may say it, where all were solved, if need be after that limit: the interval ends within, or begins
+    beyond. Of runs that were not solved there is no such scatter: an accuracy far from the criterion is that of runs
+    before they leap, and does not say how many would.
     """
     runs = [score.last for score in scores]
     won = [run.solved and run.iterations <= of.iterations for run in runs]
     if len(runs) < FEWEST or any(won) != all(won) or of.error is None:
         return None
-    if all(won):
-        found = iterations([run.iterations for run in runs], max(run.check_every for run in runs))
-        return True if len(runs) >= alike_needed() or found.high <= of.iterations else None
-    if any(not run.definite and run.iterations < of.iterations for run in runs):
+    if not all(won) and any(not run.definite and run.iterations < of.iterations for run in runs):
         return None
-    share = _share(scores)
-    return False if len(runs) >= alike_needed() or (share and share.high < 100 * (1 - of.error)) else None
+    if len(runs) >= alike_needed():
+        return all(won)
+    if not all(run.solved for run in runs):
+        return None
+    found = iterations([run.iterations for run in runs], max(run.check_every for run in runs))
+    return True if found.high <= of.iterations else False if found.low > of.iterations else None
 
 
 def _first(scores: Sequence[Score]) -> list[Score]:

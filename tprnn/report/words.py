@@ -33,8 +33,8 @@ METHOD = (
 
 MARKS = (
     "A printed mark is one run that was or was not solved. Ours predict that a new run solves if all did and the "
-    "interval of their iterations ends within the paper's limit; that it does not if none did and the interval of "
-    "their accuracy ends below the criterion; either from 7 equal outcomes on. Else inconclusive, with k of n."
+    "interval of their iterations ends within the paper's limit; that it does not if it begins beyond. Seven equal "
+    "outcomes say either without it, and fewer that are not solved say nothing. Else inconclusive, with k of n."
 )
 
 
