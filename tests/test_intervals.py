@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from tprnn.report import intervals
 from tprnn.report.intervals import (
     Times,
     accuracies,
@@ -109,12 +112,60 @@ def test_a_competing_end_stays_at_risk() -> None:
     assert median_time(Times([500, 600], [], 1)).value == median_time(Times([500, 600], [10_000], 0)).value == 600
 
 
-def test_the_log_rank_test_is_scipys_and_needs_two_runs_of_each() -> None:
-    one, two = Times([100, 200, 300], [], 0), Times([700, 900], [1000], 0)
-    expected = stats.logrank([100, 200, 300], stats.CensoredData([700, 900], right=[1000])).pvalue
-    assert log_rank(one, two) == pytest.approx(expected)
-    assert log_rank(one, Times([700], [], 0)) is None
+def test_the_log_rank_test_needs_two_runs_of_each() -> None:
+    assert log_rank(Times([100, 200, 300], [], 0), Times([700], [], 0)) is None
     assert log_rank(Times([], [1000], 1), Times([], [], 3)) is None
+
+
+def test_few_runs_have_the_exact_p_of_all_ways_to_split_them() -> None:
+    """Three against three that are all apart: 2 of the 20 ways, whatever the distance; chi-squared says 0.025."""
+    for late in ([400, 500, 600], [40_000, 50_000, 60_000]):
+        assert log_rank(Times([100, 200, 300], [], 0), Times(late, [], 0)) == pytest.approx(0.1)
+    assert log_rank(Times([100, 200], [], 0), Times([], [5000], 1)) == pytest.approx(1 / 3)
+    assert log_rank(Times([100, 200], [], 0), Times([100, 200], [], 0)) == 1
+
+
+def apart(one: Times, two: Times) -> float:
+    """Solved in the first group less what was expected there, death by death; nobody `never` solves."""
+    every = [*one.solved, *two.solved]
+    total = 0.0
+    for at in set(every):
+        risk = [sum(t >= at for t in (*group.solved, *group.cut)) for group in (one, two)]
+        total += list(one.solved).count(at) - every.count(at) * risk[0] / sum(risk)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_its_statistic_is_observed_less_expected(seed: int) -> None:
+    """With ties and runs that were cut, split by split."""
+    rng = np.random.default_rng(seed)
+    times, solved = rng.integers(1, 9, 7) * 100.0, rng.random(7) < 0.7
+    solved[0] = True
+
+    def groups(chosen: Sequence[int]) -> list[Times]:
+        inside = np.isin(np.arange(7), chosen)
+        return [Times(list(times[side & solved]), list(times[side & ~solved]), 0) for side in (inside, ~inside)]
+
+    sums = [abs(apart(*groups(chosen))) for chosen in itertools.combinations(range(7), 3)]
+    assert log_rank(*groups((0, 1, 2))) == pytest.approx(np.mean([each >= sums[0] - 1e-9 for each in sums]))
+
+
+def test_many_runs_have_scipys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "SPLITS", 9)
+    expected = stats.logrank([100, 200, 300], stats.CensoredData([700, 900], right=[1000])).pvalue
+    assert log_rank(Times([100, 200, 300], [], 0), Times([700, 900], [1000], 0)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_equal_rules_are_seldom_told_apart(n: int) -> None:
+    rng, small = np.random.default_rng(n), 0
+    for _ in range(400):
+        times, solved = 100 * np.ceil(rng.lognormal(2, 1, 2 * n)), rng.random(2 * n) < 0.8
+        first = np.arange(2 * n) < n
+        halves = (Times(list(times[side & solved]), [1e6] * int((side & ~solved).sum()), 0) for side in (first, ~first))
+        p = log_rank(*halves)
+        small += p is not None and p <= 0.05
+    assert small / 400 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
 
 
 def test_rules_that_never_solve_differ_from_rules_that_do() -> None:

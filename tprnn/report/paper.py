@@ -139,8 +139,9 @@ def _in_time(plan: Recipe, answers: lengths.Answers) -> list[str]:
         parts += [f"{lengths.TIMES}", _text(lengths.iterations(plan, answers), "md")]
     if between := lengths.between(plan, answers):
         told = (
-            f"Each column against {plan.columns[0].label}, log-rank test of the times to solve, where both have two "
-            f"seeds; {len(between)} test{'s' * (len(between) > 1)}, p without correction for their number:"
+            f"Each column against {plan.columns[0].label}, log-rank test of the times to solve (exact for few runs), "
+            f"where both have two seeds; {len(between)} test{'s' * (len(between) > 1)}, p without correction for their "
+            "number:"
         )
         parts += [told, _text(between, "md")]
     return parts
