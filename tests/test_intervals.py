@@ -15,7 +15,6 @@ from tprnn.report.intervals import (
     Times,
     accuracies,
     alike_needed,
-    best_of,
     iterations,
     lengths,
     log_rank,
@@ -72,15 +71,6 @@ def test_more_seeds_that_scatter_alike_make_an_interval_narrower() -> None:
 def test_six_equal_outcomes_are_not_enough() -> None:
     assert alike_needed() == 7
     assert (6 / 7) ** 6 / 7 > 0.05 >= (7 / 8) ** 7 / 8
-
-
-def test_the_best_of_m_by_luck() -> None:
-    assert best_of(1, 3, 10) == pytest.approx(0.3)
-    # two draws of Binomial(2, 1/2): the larger is above 0 with 1 - 1/16, above 1 with 1 - 9/16
-    assert best_of(2, 1, 2) == pytest.approx((15 / 16 + 7 / 16) / 2)
-    rng = np.random.default_rng(0)
-    drawn = rng.binomial(10_000, 0.5, (20_000, 15)).max(-1) / 10_000
-    assert best_of(15, 5000, 10_000) == pytest.approx(drawn.mean(), abs=4 * drawn.std() / math.sqrt(20_000))
 
 
 # ---- times

@@ -17,9 +17,9 @@ from tprnn.protocols import reproduce
 from tprnn.protocols.many import Outcome
 from tprnn.report.cell_text import loss as loss_text
 from tprnn.report.cell_text import luck, published_text
-from tprnn.report.intervals import best_of
 from tprnn.report.paper import paper_report
 from tprnn.report.scores import answer, load
+from tprnn.statistics import highest_by_chance
 from tprnn.store import Store
 
 NAME = "manchev2025/trial"
@@ -304,7 +304,7 @@ def test_the_best_of_m_stands_beside_what_luck_gives(conf: Path, outputs: str) -
         record(outputs, cell, 0, accuracy, alpha=alpha)
     plan = recipe(NAME)
     found = answer(plan, cell, load(outputs)[0])
-    best = 100 * best_of(3, 5020, 10_000)
+    best = 100 * highest_by_chance({0.502: 3}, 10_000)[0]
     assert luck(cell, found) == row_of(outputs, cell)["best of m by luck"] == f"50.20 → {best:.2f} (best of 3)"
     assert 50.5 < best < 50.8
 

@@ -4,46 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 from conftest import make_spec
-from scipy import stats
 from search_trainer import BPTT, Install
 
 from tprnn.config import RunSpec, member_class
 from tprnn.protocols import best_of, search
 from tprnn.protocols.many import Outcome
+from tprnn.statistics import highest_by_chance
 
 ORDER = ["task=temporal_order", "trainer=bptt", "search.sampler=random", "train.validation_size=100"]
-
-
-# ---- by chance
-
-
-@pytest.mark.parametrize(("p", "looks"), [(0.25, 1), (0.25, 2), (0.9, 7), (0.01, 300)])
-def test_the_highest_of_looks_at_one_sequence_each(p: float, looks: int) -> None:
-    expected, bound = best_of.highest_by_chance({p: looks}, 1)
-    assert expected == pytest.approx(1 - (1 - p) ** looks)  # one right is enough
-    assert bound == (0.0 if (1 - p) ** looks >= 0.95 else 1.0)
-
-
-def test_one_look_has_the_mean_and_the_quantile_of_the_binomial() -> None:
-    expected, bound = best_of.highest_by_chance({0.3: 1}, 1000)
-    assert expected == pytest.approx(0.3)
-    assert bound == stats.binom.ppf(0.95, 1000, 0.3) / 1000
-
-
-def test_the_highest_of_many_looks_as_simulated() -> None:
-    drawn = np.random.default_rng(0).binomial(200, np.repeat([0.25, 0.27], [30, 10]), size=(20_000, 40)).max(1) / 200
-    expected, bound = best_of.highest_by_chance({0.25: 30, 0.27: 10}, 200)
-    assert abs(drawn.mean() - expected) < 4 * drawn.std() / 20_000**0.5
-    assert (drawn <= bound).mean() >= 0.945
-    assert (drawn < bound).mean() < 0.955
-
-
-def test_certain_and_impossible_answers() -> None:
-    assert best_of.highest_by_chance({1.0: 5}, 50) == (pytest.approx(1.0), 1.0)
-    assert best_of.highest_by_chance({0.0: 5}, 50) == (pytest.approx(0.0), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +29,7 @@ def test_a_search_over_lengths_takes_each_at_its_own_chance() -> None:
     specs = [make_spec({"task.T": T, "train.validation_size": 50}, task="sequence_expansion") for T in (2, 4, 4)]
     assert [best_of.chance(spec) for spec in specs] == [0.25, 0.0625, 0.0625]  # four symbols
     found = best_of.chance_of([Outcome(spec, "not_solved", {"iterations": 1}) for spec in specs])
-    assert found == best_of.highest_by_chance({0.25: 1, 0.0625: 2}, 50)
+    assert found == highest_by_chance({0.25: 1, 0.0625: 2}, 50)
 
 
 def test_a_task_that_does_not_say_its_chance(
@@ -99,7 +69,7 @@ def test_the_best_stands_beside_chance_and_beside_new_seeds(
     train(by_seed)
     assert search.main([*ORDER, into, "search.trials=12"]) == 0
     told = capsys.readouterr().out
-    expected, bound = best_of.highest_by_chance({0.25: 12}, 100)
+    expected, bound = highest_by_chance({0.25: 12}, 100)
     assert rows(told) == {
         "": ["accuracy (%)", "test (%)"],
         **{key: value for key, value in rows(told).items() if set(key) == {"-"}},  # the rule below the names

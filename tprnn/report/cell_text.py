@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 
 from tprnn.papers.recipes import Recipe, RecipeCell
-from tprnn.report.intervals import Times, best_of, median_time, share
+from tprnn.report.intervals import Times, median_time, share
 from tprnn.report.scores import BUDGET, JUDGED, Answer, Number, Record, median
 from tprnn.report.verdicts import NONE, interval, limits
 from tprnn.report.words import LOSS_LIMIT
+from tprnn.statistics import highest_by_chance
 
 RATIOS = ("iterations_to_solve", "loss")
 NEVER = "never"
@@ -119,7 +120,8 @@ def luck(cell: RecipeCell, found: Answer | None) -> str:
     size = min(one.score.last.validation_size for one in tried)
     middle = median([Number(value) for value in sorted((one.score.last.best_accuracy or 0.0) for one in tried)]).value
     most = found.points[1]
-    return f"{100 * middle:.2f} → {100 * best_of(most, round(middle * size), size):.2f} (best of {most})"
+    highest, _ = highest_by_chance({round(middle * size) / size: most}, size)
+    return f"{100 * middle:.2f} → {100 * highest:.2f} (best of {most})"
 
 
 def published_text(cell: RecipeCell) -> str:

@@ -133,14 +133,6 @@ def alike_needed() -> int:
     return next(n for n in range(1, 100) if (n / (n + 1)) ** n / (n + 1) <= 1 - LEVEL)
 
 
-def best_of(m: int, k: int, n: int) -> float:
-    """The mean of the best share of m equally good runs, each k right of n: what choosing the best gives by luck.
-
-    E max of m draws of Binomial(n, k/n), over n: sum over j of 1 - F(j)^m, over n.
-    """
-    return float((1 - stats.binom.cdf(np.arange(n), n, k / n) ** m).sum() / n)
-
-
 # ---- times to a solution
 
 
