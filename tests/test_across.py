@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
-from verdict_runs import accuracies
+from verdict_runs import accuracies, answer_of
 
 from tprnn.papers.recipes import recipe
 from tprnn.report.across import LEAST, across, improvement, interquartile_mean
+from tprnn.report.scores import Score
 
 PLAN = recipe("beyond/rules")
 
@@ -44,6 +47,25 @@ def test_a_ranking_takes_ten_seeds_of_every_row(seeds: int) -> None:
     else:
         assert [line["column"] for line in lines] == [column.label for column in PLAN.columns[:2]]
         assert lines[1][f"better than {PLAN.columns[0].label}"].startswith("0.50 [")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"iterations": 20_000}, "runs were cut after 20,000 to 100,000 iterations"),
+        ({"test_sequences": None, "test_right": None}, "not every run has a test set"),
+        ({"end": "diverged", "iterations": 100}, ""),
+    ],
+)
+def test_runs_that_are_unlike_are_not_ranked(given: dict[str, object], says: str) -> None:
+    values = [50.0 + seed for seed in range(LEAST)]
+    unlike = accuracies(*values)
+    scores = [Score(one.value, one.bound, [replace(one.last, **given)]) for one in unlike.scores]  # type: ignore[arg-type]
+    first, second = (PLAN.columns[place].key for place in (0, 1))
+    found = {first: unlike, second: answer_of(scores)}
+    told, lines = across(PLAN, [(cell, found.get(cell.column.key)) for cell in PLAN.cells])
+    assert bool(lines) == (says == "")
+    assert says in told
 
 
 def test_tables_with_printed_numbers_have_none() -> None:

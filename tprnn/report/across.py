@@ -76,6 +76,9 @@ def across(plan: Recipe, answers: Sequence[tuple[RecipeCell, Answer | None]]) ->
     if least < LEAST or first not in whole:
         said = f"fewest: {least}" if first in whole else "not every row has runs"
         return f"No ranking over all rows: that takes {LEAST} seeds of every cell of a column ({said}).", []
+    ranked = [found for cell, found in run if cell.column.label in whole]
+    if unlike := _unlike(ranked):
+        return f"No ranking over all rows: {unlike}.", []
     lines = []
     for label, rows in whole.items():
         line = {
@@ -87,6 +90,14 @@ def across(plan: Recipe, answers: Sequence[tuple[RecipeCell, Answer | None]]) ->
         lines.append(line | {f"better than {first}": chance})
     told = "Over all rows: mean of the middle half of all runs, and the chance to be better than a run of"
     return f"{told} {first} on the same row, each with the interval of a bootstrap within rows (95 %):", lines
+
+
+def _unlike(answers: Sequence[Answer]) -> str | None:
+    """Why runs are not to be ranked with one another: some were cut earlier, or some have no test set."""
+    cuts = sorted({score.cut for found in answers for score in found.scores if score.cut is not None})
+    if len(cuts) > 1:
+        return f"runs were cut after {cuts[0]:,} to {cuts[-1]:,} iterations"
+    return None if all(found.tested for found in answers) else "not every run has a test set"
 
 
 def _text(found: tuple[float, float, float]) -> str:

@@ -31,7 +31,7 @@ ENDS = (
 UNTESTED = "(validation): runs of before there was a test set; the best of many checks, which is rather too high."
 LUCK = (
     "Best of m by luck: the middle point of those run, and what the best of m equally good ones gives on average by "
-    "chance (its validation accuracy)."
+    "chance (its validation accuracy). That is the chance of validation sets alone: seeds that scatter add to it."
 )
 
 
