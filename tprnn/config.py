@@ -267,18 +267,21 @@ class RunSpec:
 
     def replace(self, changes: Mapping[str, Any]) -> RunSpec:
         """A checked copy with dotted keys changed, e.g. ``{"task.T": 200}``. Raises UserError."""
-        config = self.as_dict()
+        config = {**self.config, **self.execution}
         for key, value in changes.items():
             set_dotted(config, key, value)
         return RunSpec.from_config(config)
 
 
 def set_dotted(config: dict[str, Any], key: str, value: Any) -> None:
-    """Set `config["a"]["b"]` for key "a.b". Raises UserError where a.b does not exist."""
+    """Set `config["a"]["b"]` for key "a.b", in copies of the groups on the way. Raises UserError for an unknown one."""
     *parents, last = key.split(".")
     node: Any = config
     for part in parents:
-        node = node.get(part) if isinstance(node, dict) else None
+        group = node.get(part) if isinstance(node, dict) else None
+        if isinstance(group, dict):
+            group = node[part] = dict(group)
+        node = group
     # free mappings (rate_factors) take new keys; settings do not
     if not isinstance(node, dict) or (last not in node and "name" in node) or (not parents and last not in node):
         raise UserError(f"unknown key '{key}'; {nearest(key, flatten(config))}")

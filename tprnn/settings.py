@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -101,6 +102,12 @@ def check(key: str, value: Any, meta: Mapping[str, Any]) -> None:
         raise UserError(f"{key}: expected at most {meta['high']:g}, got {value:g}")
 
 
+@functools.cache
+def _hints(schema: type) -> dict[str, Any]:
+    """Types of its fields; working them out costs more than all checks of a config."""
+    return typing.get_type_hints(schema)
+
+
 def check_settings(prefix: str, values: Any, schema: type, ignore: Sequence[str] = ()) -> dict[str, Any]:
     """`values` converted to the types of the dataclass `schema` and checked; keys in its order.
 
@@ -110,7 +117,7 @@ def check_settings(prefix: str, values: Any, schema: type, ignore: Sequence[str]
     if not isinstance(values, Mapping):
         raise UserError(f"{prefix}: expected a group of settings, got {values!r}")
     dot = f"{prefix}." if prefix else ""
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)
     fields = {entry.name: entry for entry in dataclasses.fields(schema)}
     for key in values:
         if key not in fields and key not in ignore:
