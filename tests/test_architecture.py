@@ -22,7 +22,8 @@ ALLOWED = {
     "models": {"models", "tasks", "core", "config", "errors"},
     "trainers": {"trainers", "models", "optimizers", "tasks", "core", "config", "errors"},
     "engine": {"engine", "trainers", "models", "optimizers", "tasks", "core", "config", "errors", "store", "budgets"},
-    "report": {"report", "papers", "arguments", "budgets", "config", "errors", "store", "files", "compose", "listing"},
+    "report": {"report", "papers", "arguments", "budgets", "config", "errors", "store", "files", "compose", "listing"}
+    | {"statistics"},
     "papers": {"papers", "config", "errors", "compose", "listing"},
 }
 

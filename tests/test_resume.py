@@ -38,7 +38,9 @@ if __name__ == "__main__":
 def start(tmp_path: Path, specs: list[RunSpec]) -> subprocess.Popen[bytes]:
     (tmp_path / "script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
     (tmp_path / "specs.json").write_text(json.dumps([spec.as_dict() for spec in specs]))
-    return subprocess.Popen([sys.executable, str(tmp_path / "script.py"), str(tmp_path / "specs.json")])
+    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "specs.json")]
+    # it hears a hang-up although the tests may run under nohup
+    return subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
 
 
 def long_specs(folder: Path, seeds: int = 3, **changes: Any) -> list[RunSpec]:

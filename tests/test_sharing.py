@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -62,10 +63,11 @@ def test_a_call_goes_on_with_what_another_leaves_unfinished(tmp_path: Path) -> N
     specs = long_specs(tmp_path / "outputs", 2, **long)
     first = start(tmp_path, specs)
     wait_for(Store(tmp_path / "outputs").folder(specs[0]).path / "metrics.jsonl", 3, first)
+    first.send_signal(signal.SIGSTOP)  # it holds its runs, and ends none of them before it is killed
     second = call(tmp_path, [spec.replace({"quiet": False}) for spec in specs])
     assert second.stderr is not None
     told = ""
-    while "waited for" not in told and second.poll() is None and first.poll() is None:
+    while "waited for" not in told and second.poll() is None:
         told += second.stderr.readline()
     first.kill()
     first.wait()
