@@ -20,9 +20,9 @@ LEGEND = {
     "point of the grid by its checks; median [least–most] over seeds. Beside it the exact binomial interval of all "
     "test sets together (what is left open within the seeds; between them see the interval of a new run), and the "
     "validation accuracy at the best and at the last check.",
-    "loss": "Ours: loss on the test set (lower is better), with the weights of the best check, for each seed of the "
-    "best point of the grid by its checks; median [least–most] over seeds. Below 1e-7, float32's limit, a loss is not "
-    "told from 0.",
+    "loss": "Ours: loss on the test set (lower is better), with the weights of the best check (fewest mistakes, then "
+    "least loss: the least over all checks is rather lower), for each seed of the best point of the grid by its "
+    "checks; median [least–most] over seeds. Below 1e-7, float32's limit, a loss is not told from 0.",
 }
 ENDS = (
     "Solved, diverged, cut (by the budget), out of patience: how the last run of each seed ended. No iteration of a "
