@@ -92,12 +92,13 @@ gpu-wheels:
 results: setup
 	@for page in docs/results/*.md; do $(BIN)/tprnn report --into $$page || exit; done
 
-# What tables and figures are made of: configs, results and metrics, no weights. The same runs give the same bytes.
+# What tables and figures are made of: configs, results and metrics of finished runs, no weights. The same runs give the same bytes.
 OUTPUTS ?= outputs
 RECORDS ?= docs/results/runs.tar.xz
 TAR := tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rw,go=r --mtime=@0
 records:
-	@cd $(OUTPUTS) && find runs -name result.json -printf '%h\n' | while read -r run; do \
+	@cd $(OUTPUTS) && find runs -name result.json -exec grep -lE '"status": "(solved|not_solved|diverged)"' {} + | \
+		while read -r result; do run=$${result%/*}; \
 		for file in config.yaml result.json earlier.jsonl metrics.jsonl; do \
 			if [ -f "$$run/$$file" ]; then printf '%s\0' "$$run/$$file"; fi; done; done > .records
 	@$(TAR) -C $(OUTPUTS) --null -T $(OUTPUTS)/.records --use-compress-program='xz -9e' -cf $(RECORDS); rm -f $(OUTPUTS)/.records
