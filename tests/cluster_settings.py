@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from conftest import CONF
 
-from tprnn.protocols.jobs import JobSettings, read_settings
+from tprnn.sweep.executors.jobs import JobSettings, read_settings
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((CONF / "hydra" / "launcher" / "stack.yaml").read_text())
 

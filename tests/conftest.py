@@ -13,7 +13,7 @@ import yaml
 
 from tprnn.config import RunSpec, set_dotted
 from tprnn.core import scans
-from tprnn.engine.slab import prepare_process
+from tprnn.engine.ensemble import prepare_process
 from tprnn.store import RunFolder, Store
 
 prepare_process(threads=1)

@@ -7,8 +7,8 @@ from typing import Any
 
 from tprnn.config import RunSpec
 from tprnn.engine.signals import Interrupted
-from tprnn.protocols.many import Outcome
 from tprnn.store import Store
+from tprnn.sweep.run import Outcome
 
 Solves = Callable[[RunSpec], bool]
 

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from tprnn.papers import recipes
 from tprnn.papers.recipes import recipe
-from tprnn.report.paper_figures import as_csv, find_runs, kind_of
+from tprnn.report.figures.paper import as_csv, find_runs, kind_of
 from tprnn.store import RunFolder, Store
 
 CURVES, LAYERS, SCORES, LIKE = (f"manchev2025/trial_{name}" for name in ("curves", "layers", "scores", "like"))

@@ -8,7 +8,7 @@ import torch
 from reference import SIGMA, encode, global_loss, one_run, params_of
 from torch import Tensor
 
-from tprnn.engine.slab import Slab
+from tprnn.engine.ensemble import Ensemble
 from tprnn.tasks.base import Batch
 
 NAMES = ("W_hh", "b_h", "W_xh")
@@ -17,12 +17,12 @@ NAMES = ("W_hh", "b_h", "W_xh")
 class Reference:
     """The gradients of one batch. Dictionaries by the paper's step t = 1..T."""
 
-    def __init__(self, slab: Slab, batch: Batch, r: int) -> None:
-        self.s: dict[str, Any] = slab.specs[r].config["trainer"]
-        self.sigma = SIGMA[slab.specs[r].config["model"]["activation"]]
-        self.kind = slab.task.readout
-        self.p = params_of(slab, r)
-        self.x, self.targets, start = one_run(encode(batch, slab), r)
+    def __init__(self, ensemble: Ensemble, batch: Batch, r: int) -> None:
+        self.s: dict[str, Any] = ensemble.specs[r].config["trainer"]
+        self.sigma = SIGMA[ensemble.specs[r].config["model"]["activation"]]
+        self.kind = ensemble.task.readout
+        self.p = params_of(ensemble, r)
+        self.x, self.targets, start = one_run(encode(batch, ensemble), r)
         self.T, B = self.x.shape[:2]
         live = torch.ones(self.T + 1, B, 1, dtype=self.x.dtype)
         if start is not None:

@@ -6,7 +6,7 @@ import csv
 import io
 
 from tprnn.papers.recipes import RecipeCell, names, recipe
-from tprnn.report.paper import paper_report
+from tprnn.report.tables.paper import paper_report
 
 CELLS = [cell for name in names() for cell in recipe(name).cells]
 

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 from tprnn.core.streams import Stream, normals
-from tprnn.engine.slab import Slab
+from tprnn.engine.ensemble import Ensemble
 from tprnn.tasks.base import Batch
 
 SIGMA = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
 
 
-def recorded_gradients(slab: Slab, batch: Batch, position: int = 0) -> dict[str, Tensor]:
-    """The gradients [R, ...] that the slab's rule computes for a batch, by parameter name; nothing is updated."""
+def recorded_gradients(ensemble: Ensemble, batch: Batch, position: int = 0) -> dict[str, Tensor]:
+    """The gradients [R, ...] that the ensemble's rule computes for a batch, by parameter name; nothing is updated."""
     seen: dict[str, Tensor] = {}
 
     def record(state: Any, gradients: Any, alpha: str, active: Any = None) -> None:
         seen.update({name: g.clone() for name, g in gradients.items()})
 
-    slab.trainer.update = record
-    slab.trainer.step(slab.state, batch, position)
+    ensemble.trainer.update = record
+    ensemble.trainer.step(ensemble.state, batch, position)
     return seen
 
 
@@ -51,17 +51,17 @@ def global_loss(p: dict[str, Tensor], h: list[Tensor], targets: Tensor, kind: st
     return (y - targets).square().sum(-1).mean()
 
 
-def params_of(slab: Slab, r: int) -> dict[str, Tensor]:
+def params_of(ensemble: Ensemble, r: int) -> dict[str, Tensor]:
     """Run r's parameters as leaves that require gradients."""
-    return {name: w[r].clone().requires_grad_() for name, w in slab.state.params.items()}
+    return {name: w[r].clone().requires_grad_() for name, w in ensemble.state.params.items()}
 
 
-def bptt_gradients(slab: Slab, batch: Batch, r: int) -> dict[str, Tensor]:
+def bptt_gradients(ensemble: Ensemble, batch: Batch, r: int) -> dict[str, Tensor]:
     """dE/dw by autograd, with the Omega term of Pascanu et al. where the run has one."""
-    spec = slab.specs[r].config
+    spec = ensemble.specs[r].config
     sigma = SIGMA[spec["model"]["activation"]]
-    p = params_of(slab, r)
-    x, targets, start = one_run(encode(batch, slab), r)
+    p = params_of(ensemble, r)
+    x, targets, start = one_run(encode(batch, ensemble), r)
     T = x.shape[0]
     zeros = [torch.zeros(x.shape[1], p["W_hh"].shape[0], dtype=x.dtype, requires_grad=True) for _ in range(T)]
     h = [torch.zeros_like(zeros[0])]
@@ -70,7 +70,7 @@ def bptt_gradients(slab: Slab, batch: Batch, r: int) -> dict[str, Tensor]:
         a.append(x[t] @ p["W_xh"] + h[-1] @ p["W_hh"] + p["b_h"] + zeros[t])
         h_t = sigma(a[-1])
         h.append(h_t if start is None else h_t * (t >= start)[:, None])
-    E = global_loss(p, h, targets, slab.task.readout)
+    E = global_loss(p, h, targets, ensemble.task.readout)
     grads = dict(zip(p, torch.autograd.grad(E, list(p.values()), retain_graph=True), strict=True))
     lam = spec["trainer"]["omega"]
     if lam:
@@ -88,27 +88,27 @@ def bptt_gradients(slab: Slab, batch: Batch, r: int) -> dict[str, Tensor]:
     return grads
 
 
-def encode(batch: Batch, slab: Slab) -> Batch:
+def encode(batch: Batch, ensemble: Ensemble) -> Batch:
     """Tokens as one-hot features."""
     if not batch.tokens:
         return batch
-    return replace(batch, inputs=torch.nn.functional.one_hot(batch.inputs, slab.task.inputs).to(slab.dtype))
+    return replace(batch, inputs=torch.nn.functional.one_hot(batch.inputs, ensemble.task.inputs).to(ensemble.dtype))
 
 
-def tptt_gradients(slab: Slab, batch: Batch, r: int, position: int = 0) -> dict[str, Tensor]:
+def tptt_gradients(ensemble: Ensemble, batch: Batch, r: int, position: int = 0) -> dict[str, Tensor]:
     """Eq. 3 to 13 of manchev2020 by autograd, V_hh and c_h held at their present values."""
-    spec = slab.specs[r].config
+    spec = ensemble.specs[r].config
     s = spec["trainer"]
     sigma = SIGMA[spec["model"]["activation"]]
-    p = params_of(slab, r)
-    x, targets, start = one_run(encode(batch, slab), r)
+    p = params_of(ensemble, r)
+    x, targets, start = one_run(encode(batch, ensemble), r)
     T, B = x.shape[:2]
     H = p["W_hh"].shape[0]
     live = torch.ones(T, B, 1, dtype=x.dtype)
     if start is not None:
         live = (torch.arange(T)[:, None] >= start).to(x.dtype)[..., None]
     h = forward(p, x, start, sigma)
-    E = global_loss(p, h, targets, slab.task.readout)
+    E = global_loss(p, h, targets, ensemble.task.readout)
     dE = dict(zip(p, torch.autograd.grad(E, list(p.values()), retain_graph=True, allow_unused=True), strict=True))
 
     def F(x_t: Tensor, h_tm1: Tensor) -> Tensor:
@@ -119,7 +119,9 @@ def tptt_gradients(slab: Slab, batch: Batch, r: int, position: int = 0) -> dict[
 
     S = targets.shape[0]
     leaf = [v.detach().requires_grad_() for v in h]
-    E_leaf = S * global_loss(p, leaf, targets, slab.task.readout)  # sum_t E_t: each step's own loss pulls its own state
+    E_leaf = S * global_loss(
+        p, leaf, targets, ensemble.task.readout
+    )  # sum_t E_t: each step's own loss pulls its own state
     pull = torch.autograd.grad(E_leaf, leaf[-S:])
     h = [v.detach() for v in h]
     h_hat: dict[int, Tensor] = {T: h[T] - s["alpha_i"] * pull[-1]}

@@ -14,7 +14,8 @@ from fake_trainer import FakeTrainer
 from optuna.storages import InMemoryStorage
 
 from tprnn.config import RunSpec
-from tprnn.protocols import samplers, search
+from tprnn.protocols.search import command as search
+from tprnn.protocols.search import samplers
 
 RUN = ["task=copy_memory", "trainer=tptt_many", "optimizer=adam"]
 BPTT = ["task=copy_memory", "trainer=bptt"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 
-from tprnn.report.frame import parse_where, read_rows
-from tprnn.report.tables import make_table
-from tprnn.report.views import choose
+from tprnn.report.rows.frame import parse_where, read_rows
+from tprnn.report.tables.plain import make_table
+from tprnn.report.tables.views import choose
 
 
 def table_of(outputs: str, *where: str) -> list[dict[str, str]]:

@@ -12,12 +12,12 @@ from run_files import same_bits
 
 from tprnn.budgets import Budget, view
 from tprnn.config import RunSpec
-from tprnn.engine.backlog import Backlog
 from tprnn.engine.loop import work_through
+from tprnn.engine.queue import Queue
 from tprnn.errors import UserError
 from tprnn.protocols.evaluate import load
-from tprnn.protocols.many import run_all
 from tprnn.store import Store
+from tprnn.sweep.run import run_all
 
 SMALL = {"model.H": 20, "task.T": 10, "train.validation_size": 2000, "train.check_every": 10, "train.patience": 1000}
 SMALL |= {"train.full_check_every": 3, "trainer.noise": 0.05, "optimizer.momentum": 0.8, "train.max_iterations": 100}
@@ -50,17 +50,17 @@ def assert_same(one: RunSpec, other: RunSpec) -> None:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Iterations of all slabs since the test began, one entry for each."""
-    from tprnn.engine.slab import Slab
+    """Iterations of all ensembles since the test began, one entry for each."""
+    from tprnn.engine.ensemble import Ensemble
 
     made: list[int] = []
-    advance = Slab.advance
+    advance = Ensemble.advance
 
-    def counting(self: Slab) -> None:
+    def counting(self: Ensemble) -> None:
         made.extend(self.positions.tolist())
         advance(self)
 
-    monkeypatch.setattr(Slab, "advance", counting)
+    monkeypatch.setattr(Ensemble, "advance", counting)
     return made
 
 
@@ -86,7 +86,7 @@ def test_broken_off_at_odd_moments_over_three_budgets_it_is_still_the_same(tmp_p
     for budget in (25, 70, 100):
         spec = within(broken, budget)
         for _ in range(100):
-            outcomes = work_through(Backlog([spec]), store, After(looks), lambda kind, of, row: None)
+            outcomes = work_through(Queue([spec]), store, After(looks), lambda kind, of, row: None)
             if outcomes and outcomes[0].status != "interrupted":
                 break
             looks += 1  # so that no moment is one at which nothing can go on
@@ -107,7 +107,7 @@ def test_a_process_that_is_killed_between_checkpoint_and_result_only_looks_again
     assert left(spec)[1:3] == before[1:3]
 
 
-def test_neighbours_of_a_slab_may_have_budgets_of_their_own(tmp_path: Path) -> None:
+def test_neighbours_of_a_ensemble_may_have_budgets_of_their_own(tmp_path: Path) -> None:
     budgets = (35, 100, 60, 7)
     together = [small(tmp_path / "together", {"seed": n, "train.max_iterations": b}) for n, b in enumerate(budgets)]
     assert len({spec.stack_key for spec in together}) == 1
@@ -173,7 +173,7 @@ def test_an_end_by_a_rule_is_the_end_for_every_larger_budget(tmp_path: Path, tra
 
 def test_a_run_that_stands_beyond_a_budget_is_seen_at_it(tmp_path: Path, trained: list[int]) -> None:
     spec = small(tmp_path)
-    (broken,) = work_through(Backlog([spec]), Store(tmp_path), After(50), lambda kind, of, row: None)
+    (broken,) = work_through(Queue([spec]), Store(tmp_path), After(50), lambda kind, of, row: None)
     stood = broken.result["iterations"]
     assert 30 < stood < 40
     trained.clear()

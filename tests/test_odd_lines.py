@@ -19,8 +19,10 @@ from tprnn import cli
 from tprnn.compose import compose
 from tprnn.config import RunSpec
 from tprnn.engine.runs import Outcome
-from tprnn.protocols import depth, many, reproduce, search
+from tprnn.protocols import depth, reproduce
+from tprnn.protocols.search import command as search
 from tprnn.store import Store
+from tprnn.sweep import run as many
 
 TINY = [
     "task.T=10",

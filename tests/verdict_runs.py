@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tprnn.papers.published import Cell
-from tprnn.report.scores import Answer, Record, Score
-from tprnn.report.verdicts import Limits, judge
+from tprnn.report.rows.scores import Answer, Record, Score
+from tprnn.report.rows.verdicts import Limits, judge
 
 PAPER = Limits(iterations=100_000, error=1e-4)
 # Draws where each is a verdict of its own.

@@ -20,9 +20,9 @@ __all__ = ["__version__", "load", "runs"]
 def runs(outputs: str | Path = "outputs") -> DataFrame:
     """All runs of an outputs folder, one row each: what came out, and every config value as a dotted column.
 
-    Damaged files are warned of and left out. Columns: see `tprnn.report.frame.FIXED`, then ``task.T``, ...
+    Damaged files are warned of and left out. Columns: see `tprnn.report.rows.frame.FIXED`, then ``task.T``, ...
     """
-    from tprnn.report.frame import run_frame
+    from tprnn.report.rows.frame import run_frame
 
     return run_frame(outputs)
 

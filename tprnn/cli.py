@@ -20,7 +20,7 @@ from tprnn.errors import UserError, nearest
 COMMANDS = {
     "train": ("tprnn.train", "main", "one run; with -m a grid of runs, packed into stacks"),
     "depth": ("tprnn.protocols.depth", "main", "raise task.T step by step until no run solves it any more"),
-    "search": ("tprnn.protocols.search", "main", "look for learning rates: random, or by Optuna; resumable"),
+    "search": ("tprnn.protocols.search.command", "main", "look for learning rates: random, or by Optuna; resumable"),
     "evaluate": ("tprnn.protocols.evaluate", "main", "a trained network on other lengths"),
     "reproduce": ("tprnn.protocols.reproduce", "main", "the runs behind a published table or figure; resumable"),
     "report": ("tprnn.report.cli", "report_main", "tables of runs, and ours beside published ones"),

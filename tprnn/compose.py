@@ -31,7 +31,7 @@ from tprnn.config import MEMBER_KINDS, RunSpec, flatten
 from tprnn.errors import UnknownKey, UserError, nearest
 from tprnn.override_errors import COMPOSITION_ERRORS, one_line, strictly, unreadable, unreadable_yaml
 from tprnn.overrides import as_given, as_override, for_hydra, is_hydra_line
-from tprnn.sweeps import POINTS, Member, Point, Sweep
+from tprnn.points import POINTS, Member, Point, Sweep
 
 CONFIG_MODULE = "tprnn.conf"
 CONFIG_NAME = "config"

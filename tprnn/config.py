@@ -22,9 +22,7 @@ from typing import Any
 
 from tprnn.budgets import Budget
 from tprnn.errors import UserError, nearest
-from tprnn.settings import as_before, check, check_settings, convert
-from tprnn.settings import rate as rate
-from tprnn.settings import setting as setting
+from tprnn.settings import as_before, check, check_settings, convert, setting
 
 MEMBER_KINDS = ("task", "model", "trainer", "optimizer")
 
@@ -89,21 +87,29 @@ class ExecutionSettings:
     locked: str = setting(choices=("wait", "leave"), before="wait")
 
 
+def own_rules(kind: str) -> list[str]:
+    """The members of a kind that this package has: a file each, or a folder."""
+    folder = Path(__file__).parent / f"{kind}s"
+    names = [*(path.stem for path in folder.glob("*.py")), *(path.parent.name for path in folder.glob("*/__init__.py"))]
+    return sorted(name for name in names if not name.startswith("_") and name != "base")
+
+
 @cache
 def member_class(kind: str, rule: str) -> Any:
     """The class that implements `rule`: the one class with `Settings` defined in tprnn/<kind>s/<rule>.py.
 
     Raises UserError for an unknown name.
     """
-    folder = Path(__file__).parent / f"{kind}s"
-    known = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_") and path.stem != "base")
+    known = own_rules(kind)
     if rule not in known:
         raise UserError(f"{kind}.rule: no {kind} '{rule}'; {nearest(rule, known)}")
     module = importlib.import_module(f"tprnn.{kind}s.{rule}")
     found = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "Settings")
+        if isinstance(value, type)
+        and f"{value.__module__}.".startswith(f"{module.__name__}.")
+        and hasattr(value, "Settings")
     ]
     if len(found) != 1:
         raise TypeError(f"{module.__name__} must define exactly one class with Settings, found {len(found)}")

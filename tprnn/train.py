@@ -25,9 +25,9 @@ from tprnn.errors import TooLarge, UserError
 from tprnn.listing import members
 from tprnn.override_errors import strictly
 from tprnn.overrides import as_override, for_hydra, is_hydra_line
-from tprnn.protocols.jobs import unknown_key
-from tprnn.protocols.sweep import RunFailed, job_value
-from tprnn.sweeps import at_points
+from tprnn.points import at_points
+from tprnn.sweep.executors.jobs import unknown_key
+from tprnn.sweep.returned import RunFailed, job_value
 
 PROGRAM = "tprnn train"
 
@@ -50,7 +50,7 @@ def train_one(config: DictConfig) -> float | None:
             _refuse_jobs(HydraConfig.get().launcher)
         spec = RunSpec.from_config(container)
 
-        from tprnn.protocols.many import run_all
+        from tprnn.sweep.run import run_all
 
         return job_value(run_all([spec])[0])
     except (UserError, RunFailed) as error:

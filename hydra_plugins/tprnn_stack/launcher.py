@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tprnn.compose import Composer
     from tprnn.config import RunSpec
     from tprnn.engine.runs import Outcome
-    from tprnn.protocols.jobs import JobSettings
+    from tprnn.sweep.executors.jobs import JobSettings
 
 
 class StackLauncher(Launcher):
@@ -35,7 +35,7 @@ class StackLauncher(Launcher):
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         """Take the settings. Raises UserError for settings that cannot be."""
         from tprnn.compose import Composer, plain
-        from tprnn.protocols.jobs import read_settings
+        from tprnn.sweep.executors.jobs import read_settings
 
         self.settings = read_settings(plain(config.hydra.launcher))
         self.composer = Composer.of_sweep(hydra_context.config_loader, config)
@@ -45,7 +45,7 @@ class StackLauncher(Launcher):
 
         Raises UserError before anything is trained.
         """
-        from tprnn.protocols.sweep import job_value
+        from tprnn.sweep.returned import job_value
 
         setup_globals()
         outcomes = self._outcomes([self.composer.spec(overrides) for overrides in job_overrides])
@@ -63,9 +63,9 @@ class StackLauncher(Launcher):
 
     def _outcomes(self, specs: Sequence[RunSpec]) -> Sequence[Outcome | None]:
         if self.settings.executor == "here":
-            from tprnn.protocols.many import run_all
+            from tprnn.sweep.run import run_all
 
             return run_all(specs)
-        from tprnn.protocols.cluster import run_jobs
+        from tprnn.sweep.remote import run_jobs
 
         return run_jobs(specs, self.settings) or [None] * len(specs)

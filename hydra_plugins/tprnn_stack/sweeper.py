@@ -55,7 +55,7 @@ class GridSweeper(BasicSweeper):
 
 def raise_failures(jobs: Sequence[Any]) -> None:
     """Raise what went wrong: an error that is no failed run first, then RunFailed, RunLeft if no run has failed."""
-    from tprnn.protocols.sweep import RunFailed, RunLeft
+    from tprnn.sweep.returned import RunFailed, RunLeft
 
     # the property `return_value` would write a line for each job, where its run has said already what failed
     errors = [job._return_value for job in jobs if job.status != JobStatus.COMPLETED]

@@ -19,11 +19,11 @@ from tprnn.bench.floors import floor, trainers
 from tprnn.bench.pages import write_blocks
 from tprnn.compose import compose
 from tprnn.core.work import Workspace
-from tprnn.engine.backlog import slab_size
-from tprnn.engine.slab import DTYPES, Slab, prepare_process
-from tprnn.protocols.cost import shape_of
+from tprnn.cost.modelled import shape_of
+from tprnn.engine.ensemble import DTYPES, Ensemble, prepare_process
+from tprnn.engine.queue import ensemble_size
 
-BLOCK = 2  # iterations of one slab before the next
+BLOCK = 2  # iterations of one ensemble before the next
 LENGTHS, STACKS = (20, 50, 100, 300), (1, 8, 64)
 FLOPS = 5.5e10  # rows above take too long
 # (T, ms) of the authors' programs, one thread: manchev2020's and manchev2025's (K = 10)
@@ -60,35 +60,35 @@ def rounds(parts: Sequence[Callable[[], None]], seconds: float, repeats: int = 5
 
 
 class Stack:
-    """R runs of temporal order, computed slab by slab as the engine does."""
+    """R runs of temporal order, computed ensemble by ensemble as the engine does."""
 
     @torch.inference_mode()
     def __init__(self, trainer: str, T: int, R: int) -> None:
         specs = [compose(["task=temporal_order", f"trainer={trainer}", f"task.T={T}", f"seed={r}"]) for r in range(R)]
-        size, work = slab_size(specs[0]), Workspace(DTYPES[specs[0].config["dtype"]])
-        self.slabs = [Slab(specs[i : i + size], work=work) for i in range(0, R, size)]
+        size, work = ensemble_size(specs[0]), Workspace(DTYPES[specs[0].config["dtype"]])
+        self.ensembles = [Ensemble(specs[i : i + size], work=work) for i in range(0, R, size)]
         shape = shape_of(specs[0])
-        p = shape.passes
+        p = shape.costs
         self.flops = 2.0 * R * T * shape.B * shape.H**2 * (p.dependent + p.rows + p.outer)
         """Of one iteration of all runs."""
 
     @torch.inference_mode()
     def iterate(self) -> None:
         """A block of iterations of every run; the engine's blocks are `check_every` long."""
-        for slab in self.slabs:
+        for ensemble in self.ensembles:
             for _ in range(BLOCK):
-                slab.advance()
+                ensemble.advance()
 
     @torch.inference_mode()
     def floor(self, T: int) -> Callable[[], None]:
-        """The floor of a block of iterations of every run, at the slabs' shapes."""
-        first = self.slabs[0]
-        passes = first.trainer.passes(first.specs[0].config)
-        kernel = floor(passes, len(first.specs), T, first.train.batch_size, first.model.H, first.dtype)
+        """The floor of a block of iterations of every run, at the ensembles' shapes."""
+        first = self.ensembles[0]
+        costs = first.trainer.costs(first.specs[0].config)
+        kernel = floor(costs, len(first.specs), T, first.train.batch_size, first.model.H, first.dtype)
 
         @torch.inference_mode()
         def iterate() -> None:
-            for _ in range(BLOCK * len(self.slabs)):
+            for _ in range(BLOCK * len(self.ensembles)):
                 kernel()
 
         return iterate
@@ -113,18 +113,18 @@ def iteration_rows(lengths: Sequence[int], stacks: Sequence[int], seconds: float
 def torch_rnn(T: int) -> Callable[[], None]:
     """The same task and sizes by torch.nn.RNN and autograd, with torch's own SGD (Nesterov momentum)."""
     spec = compose(["task=temporal_order", "trainer=bptt", f"task.T={T}"])
-    slab = Slab([spec])
-    network = torch.nn.RNN(slab.task.inputs, slab.model.H)
-    readout = torch.nn.Linear(slab.model.H, slab.task.outputs)
+    ensemble = Ensemble([spec])
+    network = torch.nn.RNN(ensemble.task.inputs, ensemble.model.H)
+    readout = torch.nn.Linear(ensemble.model.H, ensemble.task.outputs)
     parameters = [*network.parameters(), *readout.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, nesterov=True)
     position = 0
 
     def iterate() -> None:
         nonlocal position
-        batch = slab.batch(position)
+        batch = ensemble.batch(position)
         position += 1
-        x = torch.nn.functional.one_hot(batch.inputs[0], slab.task.inputs).float()
+        x = torch.nn.functional.one_hot(batch.inputs[0], ensemble.task.inputs).float()
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(readout(network(x)[0][-1]), batch.targets[0, 0])
         loss.backward()
@@ -139,20 +139,20 @@ def comparisons(seconds: float) -> list[dict[str, Any]]:
     for trainer in trainers():
         T, released = RELEASED.get(trainer, (100, None))
         stack = Stack(trainer, T, 1)
-        slab = stack.slabs[0]
+        ensemble = stack.ensembles[0]
 
         @torch.inference_mode()
-        def validate(slab: Slab = slab) -> None:
-            slab.validate([0], [False])
+        def validate(ensemble: Ensemble = ensemble) -> None:
+            ensemble.validate([0], [False])
 
         @torch.inference_mode()
-        def validate_full(slab: Slab = slab) -> None:
-            slab.validate([0], [True])
+        def validate_full(ensemble: Ensemble = ensemble) -> None:
+            ensemble.validate([0], [True])
 
         parts = [stack.iterate, torch_rnn(T), validate, validate_full]
         block, rnn, first, full = (found.median for found in rounds(parts, seconds))
         step = block / BLOCK
-        train = slab.train
+        train = ensemble.train
         every = train.full_check_every
         validation = ((every - 1) * first + full) / every
         row: dict[str, Any] = {"trainer": trainer, "T": T, "ms": step, "torch.nn.RNN / ours": rnn / step}

@@ -20,9 +20,9 @@ from tprnn.bench.floors import trainers
 from tprnn.compose import compose
 from tprnn.config import RunSpec
 from tprnn.core.work import Workspace
-from tprnn.engine.backlog import slab_size
-from tprnn.engine.slab import Slab
-from tprnn.protocols.cost import CHUNK, MACHINES, ROWS, SECONDS, Machine, pass_terms, seconds, shape_of, terms
+from tprnn.cost.modelled import CHUNK, MACHINES, ROWS, SECONDS, Machine, pass_terms, seconds, shape_of, terms
+from tprnn.engine.ensemble import Ensemble
+from tprnn.engine.queue import ensemble_size
 
 LENGTHS, HIDDEN, BATCHES, STACKS = (20, 50, 100, 300), (50, 100, 256), (10, 20, 100), (1, 8, 64)
 POINTS = 96  # half of them for the fit, half to check it
@@ -42,14 +42,14 @@ class Point:
     R: int
     measured: float
     """Seconds for one run."""
-    slabs: tuple[int, ...]
+    ensembles: tuple[int, ...]
     spec: RunSpec
 
     def terms(self, cache: float) -> dict[str, float]:
         """What multiplies the constants in `measured`."""
         total = dict.fromkeys(CONSTANTS, 0.0)
         count = pass_terms if self.trainer == "validation" else terms
-        for R in self.slabs:
+        for R in self.ensembles:
             for name, value in count(shape_of(self.spec), R, cache).items():
                 total[name] += value / self.R
         return total
@@ -80,11 +80,11 @@ def _spec(trainer: str, T: int, H: int, B: int) -> RunSpec:
 
 
 @torch.inference_mode()
-def _slabs(spec: RunSpec, R: int) -> list[Slab]:
+def _ensembles(spec: RunSpec, R: int) -> list[Ensemble]:
     """As the engine has them, which take turns with one scratch."""
-    size, work = slab_size(spec), Workspace(torch.float32)
+    size, work = ensemble_size(spec), Workspace(torch.float32)
     specs = [spec.replace({"seed": r}) for r in range(R)]
-    return [Slab(specs[i : i + size], work=work) for i in range(0, R, size)]
+    return [Ensemble(specs[i : i + size], work=work) for i in range(0, R, size)]
 
 
 def iteration_points(count: int = POINTS) -> list[Point]:
@@ -96,17 +96,17 @@ def iteration_points(count: int = POINTS) -> list[Point]:
         if len(found) == count:
             break
         spec = _spec(trainer, T, H, B)
-        passes = shape_of(spec).passes
-        if 2.0 * R * T * B * H * H * (passes.dependent + passes.rows + passes.outer) > FLOPS:
+        costs = shape_of(spec).costs
+        if 2.0 * R * T * B * H * H * (costs.dependent + costs.rows + costs.outer) > FLOPS:
             continue
-        slabs = _slabs(spec, R)
+        ensembles = _ensembles(spec, R)
 
         @torch.inference_mode()
-        def iterate(slabs: list[Slab] = slabs) -> None:
-            for slab in slabs:
-                slab.advance()
+        def iterate(ensembles: list[Ensemble] = ensembles) -> None:
+            for ensemble in ensembles:
+                ensemble.advance()
 
-        sizes = tuple(len(slab.specs) for slab in slabs)
+        sizes = tuple(len(ensemble.specs) for ensemble in ensembles)
         found.append(Point(trainer, T, H, B, R, least_seconds(iterate) / R, sizes, spec))
     return found
 
@@ -117,11 +117,11 @@ def validation_points() -> list[Point]:
     for T, H, R in itertools.product(LENGTHS, HIDDEN, STACKS[:2]):
         if 2.0 * R * T * CHUNK * H * H <= FLOPS:
             spec = _spec(trainers()[0], T, H, 20)
-            (slab,) = _slabs(spec, R)
+            (ensemble,) = _ensembles(spec, R)
 
             @torch.inference_mode()
-            def validate(slab: Slab = slab) -> None:
-                slab.judge(slab.draw("validation", 0, CHUNK))
+            def validate(ensemble: Ensemble = ensemble) -> None:
+                ensemble.judge(ensemble.draw("validation", 0, CHUNK))
 
             each = least_seconds(validate) / (CHUNK / ROWS)
             found.append(Point("validation", T, H, ROWS, R, each / R, (R,), spec))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tprnn.protocols.cost import Shape, terms
+from tprnn.cost.modelled import Shape, terms
 
 
 @dataclass(frozen=True)

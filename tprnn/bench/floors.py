@@ -1,6 +1,6 @@
 """The floor of a rule: the products, activations and normal numbers it cannot do without, at its shapes; nothing else.
 
-A rule declares them itself (`Passes` in tprnn/trainers/base.py, which the cost model reads too). Elementwise steps,
+A rule declares them itself (`Costs` in tprnn/trainers/base.py, which the cost model reads too). Elementwise steps,
 look-ups, losses and optimizers are left out: what an iteration takes beyond the floor is overhead.
 """
 
@@ -16,7 +16,7 @@ from tprnn.config import member_class
 from tprnn.core.products import one_step
 from tprnn.errors import UserError
 from tprnn.listing import members
-from tprnn.trainers.base import Passes, Trainer
+from tprnn.trainers.base import Costs, Trainer
 
 Kernel = Callable[[], None]
 
@@ -62,22 +62,22 @@ class _Buffers:
         torch.cholesky_solve(self.W, torch.linalg.cholesky_ex(self.A).L)
 
 
-def floor(passes: Passes, R: int, T: int, B: int, H: int, dtype: torch.dtype) -> Kernel:
-    """What a rule's `passes` say that an iteration of R runs cannot do without, on buffers of its own."""
+def floor(costs: Costs, R: int, T: int, B: int, H: int, dtype: torch.dtype) -> Kernel:
+    """What a rule's `costs` say that an iteration of R runs cannot do without, on buffers of its own."""
     x = _Buffers(R, T, B, H, dtype)
 
     def iterate() -> None:
-        for number in range(passes.dependent):
-            x.steps(activation=number < passes.activated)
-        for _ in range(passes.rows):
+        for number in range(costs.dependent):
+            x.steps(activation=number < costs.activated)
+        for _ in range(costs.rows):
             x.all_rows()
-        for _ in range(passes.normals):
+        for _ in range(costs.normals):
             x.noise()
-        for _ in range(passes.outer):
+        for _ in range(costs.outer):
             x.weight_gradient()
-        for _ in range(passes.square):
+        for _ in range(costs.square):
             x.of_weights()
-        for _ in range(passes.solves):
+        for _ in range(costs.solves):
             x.solve()
 
     return iterate
@@ -89,6 +89,6 @@ def trainers() -> list[str]:
     for name, _ in members("trainer"):
         with contextlib.suppress(UserError):
             rule = compose(["task=temporal_order", f"trainer={name}"]).config["trainer"]["rule"]
-            if any("passes" in vars(one) for one in member_class("trainer", rule).__mro__ if one is not Trainer):
+            if any("costs" in vars(one) for one in member_class("trainer", rule).__mro__ if one is not Trainer):
                 found.append(name)
     return found

@@ -41,7 +41,7 @@ from tprnn.bench.gpu_parts import Row, Setting
 from tprnn.bench.gpu_sizes import FULL, SMALL, Sizes
 from tprnn.bench.gpu_tables import blocks
 from tprnn.bench.pages import write_blocks
-from tprnn.engine.slab import prepare_process
+from tprnn.engine.ensemble import prepare_process
 from tprnn.errors import UserError, nearest
 from tprnn.files import write_atomically
 

@@ -17,8 +17,8 @@ from tprnn.compose import points
 from tprnn.config import RunSpec
 from tprnn.engine.signals import Interrupted
 from tprnn.overrides import as_override
-from tprnn.protocols.many import run_all
 from tprnn.store import METRICS, RESULT
+from tprnn.sweep.run import run_all
 
 _POLL = 0.2
 _START_SECONDS = 90.0  # to begin: processes, compilation, initial weights

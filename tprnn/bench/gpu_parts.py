@@ -24,9 +24,9 @@ from tprnn.bench.cards import card_of, floor_of
 from tprnn.bench.gpu_sizes import Sizes
 from tprnn.compose import compose
 from tprnn.config import RunSpec
+from tprnn.cost.modelled import shape_of
+from tprnn.engine.ensemble import Ensemble, prepare_process
 from tprnn.engine.runs import commit
-from tprnn.engine.slab import Slab, prepare_process
-from tprnn.protocols.cost import shape_of
 from tprnn.trainers.base import State
 
 ROOT = Path(__file__).parent.parent.parent
@@ -181,7 +181,7 @@ def tests(setting: Setting) -> None:
     """The tests with the marker `gpu`. Raises RuntimeError where one fails."""
     import pytest
 
-    file = ROOT / "tests" / "test_gpu.py"
+    file = ROOT / "tests" / "engine" / "test_gpu.py"
     os.environ |= {"TPRNN_TEST_DEVICE": setting.device, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     os.chdir(ROOT)
     words = ["-m", "gpu", "-k", setting.sizes.tests, "-p", "no:cacheprovider", str(file)]
@@ -229,17 +229,17 @@ def _cell(setting: Setting, trainer: str, T: int, R: int) -> Row:
 
 @torch.inference_mode()
 def measured(setting: Setting, trainer: str, T: int, R: int) -> Row:
-    """One cell: whole iterations, data and updates included, as `Slab.advance` has them."""
+    """One cell: whole iterations, data and updates included, as `Ensemble.advance` has them."""
     specs = specs_of(setting, trainer, T, R)
-    slab = Slab(specs, setting.device, repeated_start(setting, specs))
-    slab.advance()
+    ensemble = Ensemble(specs, setting.device, repeated_start(setting, specs))
+    ensemble.advance()
     with _Calls() as calls:
-        slab.advance()
-    plain = _timed(setting, slab, 1)
-    record = _timed(setting, slab, 1)
-    each = max(_timed(setting, slab, 1), 1e-6)
+        ensemble.advance()
+    plain = _timed(setting, ensemble, 1)
+    record = _timed(setting, ensemble, 1)
+    each = max(_timed(setting, ensemble, 1), 1e-6)
     count = max(1, int(setting.sizes.seconds / 3 / each))
-    rounds = [_timed(setting, slab, count) for _ in range(3)]
+    rounds = [_timed(setting, ensemble, count) for _ in range(3)]
     seconds = statistics.median(rounds)
     row: Row = {
         "ms": seconds / R * 1e3,
@@ -249,7 +249,7 @@ def measured(setting: Setting, trainer: str, T: int, R: int) -> Row:
         "call_by_call_ms": plain / R * 1e3,
         "record_s": round(record, 3),
         "calls": calls.count,
-        "recorded": slab._graph is not None and slab._graph.graph is not None,
+        "recorded": ensemble._graph is not None and ensemble._graph.graph is not None,
     }
     if setting.on_gpu:
         row["memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
@@ -260,18 +260,18 @@ def measured(setting: Setting, trainer: str, T: int, R: int) -> Row:
     return row
 
 
-def _timed(setting: Setting, slab: Slab, count: int) -> float:
+def _timed(setting: Setting, ensemble: Ensemble, count: int) -> float:
     setting.wait()
     start = time.perf_counter()
     for _ in range(count):
-        slab.advance()
+        ensemble.advance()
     setting.wait()
     return (time.perf_counter() - start) / count
 
 
 def repeated_start(setting: Setting, specs: Sequence[RunSpec], distinct: int = 4) -> State:
     """The start of a few runs, over and over: to draw orthogonal weights for a thousand runs takes half a minute."""
-    few = Slab([spec.replace({"device": "cpu"}) for spec in specs[:distinct]]).state.flat()
+    few = Ensemble([spec.replace({"device": "cpu"}) for spec in specs[:distinct]]).state.flat()
     rows = torch.arange(len(specs)) % min(distinct, len(specs))
     return State.from_flat({name: value[rows].to(setting.device) for name, value in few.items()})
 
@@ -286,11 +286,11 @@ def core(setting: Setting) -> None:
             key = f"{trainer}, T = {T}"
             if key in setting.rows:
                 continue
-            slab = Slab(specs_of(cpu, trainer, T, 1))
+            ensemble = Ensemble(specs_of(cpu, trainer, T, 1))
 
             @torch.inference_mode()
-            def iterate(slab: Slab = slab) -> None:
-                slab.advance()
+            def iterate(ensemble: Ensemble = ensemble) -> None:
+                ensemble.advance()
 
             (found,) = rounds([iterate], setting.sizes.seconds)
             setting.tell(key, {"trainer": trainer, "T": T, "ms": found.median, "spread": found.spread})
@@ -330,11 +330,11 @@ def _hashes(setting: Setting, trainer: str, T: int, R: int, sending: Connection)
     prepare_process(threads=1)
     found = []
     for _ in range(2):
-        slab = Slab(specs_of(setting, trainer, T, R), setting.device)
+        ensemble = Ensemble(specs_of(setting, trainer, T, R), setting.device)
         for _ in range(_HASHED):
-            slab.advance()
+            ensemble.advance()
         digest = hashlib.sha256()
-        for name, value in sorted(slab.state.flat().items()):
+        for name, value in sorted(ensemble.state.flat().items()):
             digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
         found.append(digest.hexdigest())
     sending.send(found)

@@ -1,8 +1,8 @@
-"""How evenly a backlog shares runs among workers, by simulation with made-up lengths of runs.
+"""How evenly a queue shares runs among workers, by simulation with made-up lengths of runs.
 
 A run's length is not known before it ends. Simulated are grids in which some rates solve within hundreds of iterations,
 some give up after 30,000 (patience), and some go on to 100,000; a neighbouring point of the grid does alike. Workers
-ask the backlog of `tprnn.engine` as they do when they train, and give runs back where others have none.
+ask the queue of `tprnn.engine` as they do when they train, and give runs back where others have none.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tabulate import tabulate
 
 from tprnn.compose import compose
 from tprnn.config import RunSpec
-from tprnn.engine.backlog import Backlog
-from tprnn.protocols.cost import iteration_seconds, machines, shape_of
+from tprnn.cost.modelled import iteration_seconds, machines, shape_of
+from tprnn.engine.queue import Queue
 
 RATES = [10.0**-k for k in range(1, 7)]
 SEEDS = (1, 5)  # 216 and 1080 runs
 WORKERS = (2, 8, 64)
-ROUND = 1000  # iterations between two looks at the backlog
+ROUND = 1000  # iterations between two looks at the queue
 
 
 def grid(seeds: int) -> list[RunSpec]:
@@ -49,30 +49,30 @@ def made_up_iterations(spec: RunSpec) -> int:
 class _Worker:
     """What a process does between two blocks, with iterations that are only counted."""
 
-    def __init__(self, backlog: Backlog, left: dict[str, int], each: Mapping[int, float]) -> None:
-        self.backlog, self.left, self.each = backlog, left, each
+    def __init__(self, queue: Queue, left: dict[str, int], each: Mapping[int, float]) -> None:
+        self.queue, self.left, self.each = queue, left, each
         self.runs: list[RunSpec] = []
 
     def round(self) -> float:
         """Seconds of a round of all runs under way; 0 with nothing to do."""
         if not self.runs:
-            self.runs = self.backlog.take_stack()
+            self.runs = self.queue.take_stack()
             if not self.runs:
                 return 0.0
-        key, places = self.runs[0].stack_key, self.backlog.places(self.runs[0])
-        if self.backlog.news().idle and len(self.runs) > 1:
+        key, places = self.runs[0].stack_key, self.queue.places(self.runs[0])
+        if self.queue.news().idle and len(self.runs) > 1:
             given = len(self.runs) // 2
-            self.backlog.give_back(self.runs[:given])
+            self.queue.give_back(self.runs[:given])
             self.runs = self.runs[given:]
         else:
-            self.runs += self.backlog.take(key, places - len(self.runs))
+            self.runs += self.queue.take(key, places - len(self.runs))
         steps = {run.signature: min(ROUND, self.left[run.signature]) for run in self.runs}
         for signature, count in steps.items():
             self.left[signature] -= count
         seconds = sum(steps.values()) * self.each[len(self.runs)]
         self.runs = [run for run in self.runs if self.left[run.signature]]
         if not self.runs:
-            self.backlog.leave()
+            self.queue.leave()
         return seconds
 
 
@@ -80,12 +80,12 @@ def simulate(specs: Sequence[RunSpec], workers: int) -> tuple[float, float]:
     """(seconds until the last worker ends, that time beside an even share of the work)."""
     cpu, shape = machines()["cpu"], shape_of(specs[0])
     each = {R: iteration_seconds(shape, cpu, R, R) for R in range(1, 9)}
-    backlog = Backlog(specs, workers)
+    queue = Queue(specs, workers)
     left = {spec.signature: made_up_iterations(spec) for spec in specs}
     even = sum(left.values()) * each[8] / workers
-    ready = [(0.0, number, _Worker(backlog, left, each)) for number in range(workers)]
+    ready = [(0.0, number, _Worker(queue, left, each)) for number in range(workers)]
     last = 0.0
-    while not backlog.over() or last == 0.0:
+    while not queue.over() or last == 0.0:
         now, number, worker = heapq.heappop(ready)
         seconds = worker.round()
         last = max(last, now + seconds)

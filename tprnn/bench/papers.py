@@ -10,22 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tprnn.papers.published import table
-from tprnn.trainers.base import Passes
+from tprnn.trainers.base import Costs
 from tprnn.trainers.tptt import TPTT
 
-BPTT = Passes()
-TPTT_GRADIENT = TPTT.passes({"trainer": {"wxh": "gradient"}})
-TPTT_LOCAL = TPTT.passes({"trainer": {"wxh": "local"}})
-LSTM = Passes(dependent=8, activated=4, outer=4, buffers=12)  # four gates
+BPTT = Costs()
+TPTT_GRADIENT = TPTT.costs({"trainer": {"wxh": "gradient"}})
+TPTT_LOCAL = TPTT.costs({"trainer": {"wxh": "local"}})
+LSTM = Costs(dependent=8, activated=4, outer=4, buffers=12)  # four gates
 # M = 20 sampled forward passes, then one backward pass, or one pass of targets and the own forward pass of the G step
-STE = Passes(dependent=21, activated=20, outer=1, buffers=3)
-STPTT = Passes(dependent=22, activated=22, rows=2, outer=2, buffers=6)
-FORWARD = Passes(dependent=1, activated=1, outer=0, buffers=2)
+STE = Costs(dependent=21, activated=20, outer=1, buffers=3)
+STPTT = Costs(dependent=22, activated=22, rows=2, outer=2, buffers=6)
+FORWARD = Costs(dependent=1, activated=1, outer=0, buffers=2)
 
 
-def lra(K: int, regularised: bool = False) -> Passes:
+def lra(K: int, regularised: bool = False) -> Costs:
     """K inner steps at each t, each of them back through W_hh and forward again; the regulariser does it twice."""
-    return Passes(dependent=1 + (4 if regularised else 2) * K, activated=1 + K, outer=1, buffers=4)
+    return Costs(dependent=1 + (4 if regularised else 2) * K, activated=1 + K, outer=1, buffers=4)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Job:
 
     paper: str
     table: str
-    passes: Passes
+    costs: Costs
     lengths: Sequence[int]
     """T of each rung; in a climb each waits for the one before."""
     runs: int
@@ -65,25 +65,25 @@ def manchev2020() -> list[Job]:
     found = []
     for cell in table("manchev2020/table1").cells:
         own = replace(base, lengths=_climb(cell.value))
-        found.append(own if cell.trainer == "BPTT" else replace(own, passes=TPTT_GRADIENT, runs=216))
+        found.append(own if cell.trainer == "BPTT" else replace(own, costs=TPTT_GRADIENT, runs=216))
     for cell in table("manchev2020/tableA1").cells:
         if cell.trainer == "TPTT_hx":
-            hx = replace(base, table="A1, A3: climbs, TPTT_hx", passes=TPTT_LOCAL, runs=216)
+            hx = replace(base, table="A1, A3: climbs, TPTT_hx", costs=TPTT_LOCAL, runs=216)
             found.append(replace(hx, lengths=_climb(cell.value)))
     fixed = replace(base, climb=False)
-    noise = replace(fixed, table="3: noise", passes=TPTT_GRADIENT, runs=10, assumed="10 values of the noise")
+    noise = replace(fixed, table="3: noise", costs=TPTT_GRADIENT, runs=10, assumed="10 values of the noise")
     found.append(replace(noise, lengths=(70, 80, 90)))
-    for passes, runs in ((BPTT, 1), (TPTT_GRADIENT, 1), (LSTM, 6)):
-        found += [replace(fixed, table="4, 5: other lengths", passes=passes, lengths=(100,), runs=runs)] * 4
+    for costs, runs in ((BPTT, 1), (TPTT_GRADIENT, 1), (LSTM, 6)):
+        found += [replace(fixed, table="4, 5: other lengths", costs=costs, lengths=(100,), runs=runs)] * 4
     digits = replace(fixed, lengths=(784,), B=16, assumed="all test images at every 125th iteration")
     judged = 10_000 / 125
-    for passes in (TPTT_GRADIENT, TPTT_LOCAL):
-        grid = replace(digits, table="6, A4: digits, grid", passes=passes, runs=512, iterations=375_000)
+    for costs in (TPTT_GRADIENT, TPTT_LOCAL):
+        grid = replace(digits, table="6, A4: digits, grid", costs=costs, runs=512, iterations=375_000)
         found.append(replace(grid, judged=1000 / 125, assumed="1000 images at every 125th iteration"))
-        final = replace(digits, table="6, A4: digits", passes=passes, runs=1, iterations=1_000_000, judged=judged)
+        final = replace(digits, table="6, A4: digits", costs=costs, runs=1, iterations=1_000_000, judged=judged)
         found.append(final)
     for cell in table("manchev2020/table7").cells:
-        size = replace(digits, table="7: digits, 64 to 1024 units", passes=TPTT_GRADIENT, H=int(cell.fields["H"]))
+        size = replace(digits, table="7: digits, 64 to 1024 units", costs=TPTT_GRADIENT, H=int(cell.fields["H"]))
         found.append(replace(size, runs=1, iterations=1_000_000, judged=judged))
     return found
 
@@ -92,16 +92,16 @@ def manchev2024() -> list[Job]:
     """Five values for each rate where a range is given."""
     told = "grid of 5 values a rate, batch 20"
     base = Job("manchev2024", "1: classes", STE, (2, 20), 5, 150_000, judged=3.0, assumed=told)
-    found = [base, replace(base, passes=STPTT, runs=125)]
+    found = [base, replace(base, costs=STPTT, runs=125)]
     told = "grid of 5 values a rate, 1000 sequences at every 100th iteration"
     mixture = replace(base, table="2: mixtures", lengths=(5, 30), B=3000, iterations=4000, judged=10.0, assumed=told)
-    found += [replace(mixture, passes=BPTT), replace(mixture, passes=TPTT_GRADIENT, runs=125)]
+    found += [replace(mixture, costs=BPTT), replace(mixture, costs=TPTT_GRADIENT, runs=125)]
     told = "grid of 5 values a rate for each of 4 optimizers, 50 epochs of 3356 batches"
     notes = replace(base, table="3: music, grid", lengths=(50,), runs=20, iterations=50 * 3356, assumed=told)
-    found += [notes, replace(notes, passes=STPTT, runs=500)]
+    found += [notes, replace(notes, costs=STPTT, runs=500)]
     told = "batch 20: 1,006,644 iterations"
     long = replace(base, table="4: music", lengths=(100,), H=300, runs=1, iterations=1_006_644, assumed=told)
-    return [*found, replace(long, passes=BPTT), long, replace(long, passes=STPTT)]
+    return [*found, replace(long, costs=BPTT), long, replace(long, costs=STPTT)]
 
 
 def manchev2025() -> list[Job]:
@@ -127,7 +127,7 @@ def dai2021() -> list[Job]:
     told = "50 trials of the search, as in the program"
     base = Job("dai2021", "1: copy memory", BPTT, (25, 30, 35, 40, 45), 50, 25_000, H=128, judged=20.0, assumed=told)
     expansion = replace(base, table="2: sequence expansion", lengths=(10, 20, 30, 40))
-    return [replace(one, passes=passes) for one in (base, expansion) for passes in (BPTT, TPTT_LOCAL)]
+    return [replace(one, costs=costs) for one in (base, expansion) for costs in (BPTT, TPTT_LOCAL)]
 
 
 def bengio1993() -> list[Job]:
@@ -136,4 +136,4 @@ def bengio1993() -> list[Job]:
     base = Job("bengio1993", "1, 2: two sequences", BPTT, (5, 10, 20, 50, 100), 20, 100_000, B=1, H=5, judged=0.0)
     base = replace(base, assumed=told)
     parity = replace(base, table="3, 4: parity", lengths=(3, 5, 10, 20, 50, 100, 500))
-    return [replace(one, passes=p) for one in (base, parity) for p in (*[BPTT] * 5, *[FORWARD] * 2)]
+    return [replace(one, costs=p) for one in (base, parity) for p in (*[BPTT] * 5, *[FORWARD] * 2)]

@@ -20,21 +20,21 @@ from tprnn.bench.packing import packing_block
 from tprnn.bench.pages import write_blocks
 from tprnn.bench.papers import TPTT_GRADIENT, Job, jobs
 from tprnn.compose import compose
-from tprnn.engine.backlog import slab_size
-from tprnn.engine.slab import prepare_process
-from tprnn.protocols.cost import MACHINES, Machine, Shape, iteration_seconds, machines, validation_seconds
-from tprnn.protocols.estimate import duration
+from tprnn.cost.estimate import duration
+from tprnn.cost.modelled import MACHINES, Machine, Shape, iteration_seconds, machines, validation_seconds
+from tprnn.engine.ensemble import prepare_process
+from tprnn.engine.queue import ensemble_size
 
 CORES, GPUS = (2, 8), 64
 
 
-def job_seconds(job: Job, machine: Machine, stack: int, slab: int) -> float:
+def job_seconds(job: Job, machine: Machine, stack: int, ensemble: int) -> float:
     """Seconds of all runs of a job, on one core or GPU, in stacks of `stack` runs."""
     total = 0.0
     for T in job.lengths:
-        shape = Shape(job.passes, T, job.B, job.H, 3 * job.H * job.H)
-        each = iteration_seconds(shape, machine, stack, slab)
-        total += each + validation_seconds(shape, machine, stack, slab, job.judged)
+        shape = Shape(job.costs, T, job.B, job.H, 3 * job.H * job.H)
+        each = iteration_seconds(shape, machine, stack, ensemble)
+        total += each + validation_seconds(shape, machine, stack, ensemble, job.judged)
     return total * job.runs * job.iterations
 
 
@@ -54,8 +54,8 @@ class Cost:
 
 def cost(some: Sequence[Job], cpu: Machine, gpu: Machine) -> Cost:
     """Cores share the stacks; one GPU takes the runs of a job at one length as one stack, and job after job."""
-    slab = slab_size(compose(["task=temporal_order", "trainer=bptt"]))
-    on_core = sum(job_seconds(job, cpu, min(job.runs, slab), slab) for job in some)
+    ensemble = ensemble_size(compose(["task=temporal_order", "trainer=bptt"]))
+    on_core = sum(job_seconds(job, cpu, min(job.runs, ensemble), ensemble) for job in some)
     on_gpu = sum(job_seconds(job, gpu, job.runs, job.runs) for job in some)
     return Cost({n: on_core / n for n in CORES}, on_gpu, shortest(some, gpu))
 

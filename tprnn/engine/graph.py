@@ -2,9 +2,9 @@
 
 At T = 100 an iteration of TPTT is about a thousand small kernels, one of LRA fifteen thousand; to launch them one by
 one from Python takes longer than to compute them. A graph is recorded once and launched as a whole. What is recorded
-may not ask the device for a value (tests/test_device.py holds every rule to that), and its tensors stay where they are:
-state in place, batches by copy (tests/test_graph.py). A rule that calls a library which cannot be recorded (cuSOLVER's
-factorisations) goes on call by call.
+may not ask the device for a value (tests/engine/test_device.py holds every rule to that), and its tensors stay where
+they are: state in place, batches by copy (tests/engine/test_graph.py). A rule that calls a library which cannot be
+recorded (cuSOLVER's factorisations) goes on call by call.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _WARM_UP = 3  # iterations outside a graph first, in which libraries make their 
 
 
 class Captured:
-    """Iterations of one slab: as they are at first, as a recorded graph from then on.
+    """Iterations of one ensemble: as they are at first, as a recorded graph from then on.
 
-    What iterates is handed over at each call and not kept: it belongs to the slab that keeps this, and a circle, with
-    all its memory on the device, would wait for a garbage collector that does not know how full the device is.
+    What iterates is handed over at each call and not kept: it belongs to the ensemble that keeps this, and a circle,
+    with all its memory on the device, would wait for a garbage collector that does not know how full the device is.
     """
 
     def __init__(self, device: str | torch.device) -> None:
@@ -77,6 +77,6 @@ class Captured:
 def _first(error: BaseException) -> BaseException:
     """What broke a recording, whose end then raises once more.
 
-    Not kept in a variable where it was caught: its traceback would keep that variable, and both the slab.
+    Not kept in a variable where it was caught: its traceback would keep that variable, and both the ensemble.
     """
     return error if isinstance(error, torch.OutOfMemoryError) else error.__context__ or error

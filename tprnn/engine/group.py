@@ -1,4 +1,4 @@
-"""The runs of one slab, from one check to the next."""
+"""The runs of one ensemble, from one check to the next."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from torch import Tensor
 from tprnn.config import RunSpec
 from tprnn.core import scans
 from tprnn.core.products import norm
+from tprnn.engine.ensemble import Ensemble
 from tprnn.engine.runs import BEST, Check, Exam, Run, stop_reason
 from tprnn.engine.signals import Stop
-from tprnn.engine.slab import Slab
 
 
 class Group:
-    """Runs that come to their next checks together, with the slab that computes them.
+    """Runs that come to their next checks together, with the ensemble that computes them.
 
     Args:
-        alone: never to share a slab with others, because it broke one.
+        alone: never to share an ensemble with others, because it broke one.
     """
 
-    def __init__(self, runs: list[Run], slab: Slab, alone: bool = False) -> None:
-        self.runs, self.slab, self.alone = runs, slab, alone
+    def __init__(self, runs: list[Run], ensemble: Ensemble, alone: bool = False) -> None:
+        self.runs, self.ensemble, self.alone = runs, ensemble, alone
         self.rows = list(range(len(runs)))
-        """Where each run lies in the slab: on a GPU, rows of ended runs stay for a while."""
+        """Where each run lies in the ensemble: on a GPU, rows of ended runs stay for a while."""
         self.saved_at = time.monotonic()
         self.moved = False
         """Whether the last block had iterations: a run that stood at a check before has had it."""
         self.before: dict[str, Tensor] = {}
-        slab.loss_sum.copy_(slab.loss_sum.new_tensor([run.progress.loss_sum for run in runs]))
+        ensemble.loss_sum.copy_(ensemble.loss_sum.new_tensor([run.progress.loss_sum for run in runs]))
 
     @staticmethod
     def merge(groups: Sequence[Group]) -> Group:
@@ -40,7 +40,7 @@ class Group:
         for group in groups:
             group.compact()
         runs = [run for group in groups for run in group.runs]
-        merged = Group(runs, Slab.merge([group.slab for group in groups]))
+        merged = Group(runs, Ensemble.merge([group.ensemble for group in groups]))
         merged.saved_at = min(group.saved_at for group in groups)
         return merged
 
@@ -51,7 +51,7 @@ class Group:
         parts = []
         for first in range(0, len(self.runs), size):
             runs = self.runs[first : first + size]
-            parts.append(Group(runs, self.slab.select(range(first, first + len(runs)))))
+            parts.append(Group(runs, self.ensemble.select(range(first, first + len(runs)))))
             parts[-1].saved_at = self.saved_at
         return parts
 
@@ -62,15 +62,15 @@ class Group:
 
     def block(self, stop: Stop) -> bool:
         """Iterate up to the next check or end of a budget, or until `stop` is set; whether that was reached."""
-        slab, remaining = self.slab, self.remaining
+        ensemble, remaining = self.ensemble, self.remaining
         self.moved = remaining > 0
         done = 0
         while done < remaining and not stop.is_set():
             if done == remaining - 1 and self._asked("update_norms"):
-                self.before = {name: w.clone() for name, w in slab.state.params.items()}
-            slab.advance()
+                self.before = {name: w.clone() for name, w in ensemble.state.params.items()}
+            ensemble.advance()
             done += 1
-        sums = slab.loss_sum.tolist()
+        sums = ensemble.loss_sum.tolist()
         for run, row in zip(self.runs, self.rows, strict=True):
             run.progress.iteration += done
             run.progress.loss_sum = sums[row]
@@ -83,19 +83,19 @@ class Group:
 
         The last look at a run whose budget ends here (`_look`) leaves no trace in what goes on.
         """
-        train, slab = self.slab.train, self.slab
-        numbers: list[int] = [0] * len(slab.specs)
-        full: list[bool | None] = [None] * len(slab.specs)
+        train, ensemble = self.ensemble.train, self.ensemble
+        numbers: list[int] = [0] * len(ensemble.specs)
+        full: list[bool | None] = [None] * len(ensemble.specs)
         due = []
         for run, row in zip(self.runs, self.rows, strict=True):
             numbers[row] = self._checks_before(run)
             if self.moved and run.progress.iteration % train.check_every == 0:
                 full[row] = (numbers[row] + 1) % train.full_check_every == 0
                 due.append((run, row))
-        mistakes, validated, losses = (found.tolist() for found in slab.validate(numbers, full))
-        finite = slab.finite().tolist()
+        mistakes, validated, losses = (found.tolist() for found in ensemble.validate(numbers, full))
+        finite = ensemble.finite().tolist()
         probed = self._probes()
-        layers = {name: values.tolist() for name, values in slab.layers().items()} if self._asked("layers") else {}
+        layers = {name: values.tolist() for name, values in ensemble.layers().items()} if self._asked("layers") else {}
         radii = {name: values.tolist() for name, values in self._radii().items()}
         seconds = (scans.clock() - started) / len(self.runs)  # on a CPU of one run, in its own blocks
         for run in self.runs:
@@ -112,7 +112,7 @@ class Group:
             progress.checks_since_best += 1
             reason = self._judge(run, check)
             if reason and check.validated < train.validation_size:  # what is reported is always of the full set
-                wrong, seen, mean = slab.select([row]).validate([numbers[row]], [True])
+                wrong, seen, mean = ensemble.select([row]).validate([numbers[row]], [True])
                 check = replace(check, mistakes=int(wrong), validated=int(seen), validation_loss=float(mean))
                 reason = self._judge(run, check)
             line = {
@@ -135,25 +135,25 @@ class Group:
         over = {run for run, _, _ in ended}
         spent = {run: why for run in self.runs if run not in over and (why := run.spent(at_check=run in checks))}
         looks = self._look(spent, checks)
-        slab.loss_sum[[row for _, row in due]] = 0.0
+        ensemble.loss_sum[[row for _, row in due]] = 0.0
         return ended + [(run, reason, looks[run]) for run, reason in spent.items()]
 
     def _checks_before(self, run: Run) -> int:
         """Checks that came before where a run stands now; its validation set is that of the next."""
-        return -(-run.progress.iteration // self.slab.train.check_every) - 1
+        return -(-run.progress.iteration // self.ensemble.train.check_every) - 1
 
     def _look(self, runs: Iterable[Run], checks: Mapping[Run, Check]) -> dict[Run, Check]:
         """The full set at the end of runs' budgets; `checks` that were of the full set are taken as they are."""
-        size = self.slab.train.validation_size
+        size = self.ensemble.train.validation_size
         looks = {run: checks[run] for run in runs if run in checks and checks[run].validated == size}
         rows = {run: self.rows[self.runs.index(run)] for run in runs if run not in looks}
         if not rows:
             return looks
-        numbers: list[int] = [0] * len(self.slab.specs)
-        full: list[bool | None] = [None] * len(self.slab.specs)
+        numbers: list[int] = [0] * len(self.ensemble.specs)
+        full: list[bool | None] = [None] * len(self.ensemble.specs)
         for run, row in rows.items():
             numbers[row], full[row] = self._checks_before(run), True
-        mistakes, validated, losses = (found.tolist() for found in self.slab.validate(numbers, full))
+        mistakes, validated, losses = (found.tolist() for found in self.ensemble.validate(numbers, full))
         for run, row in rows.items():
             loss, nan = run.loss_since_check(), float("nan")
             looks[run] = Check(run.progress.iteration, loss, mistakes[row], validated[row], losses[row], True, nan)
@@ -164,14 +164,14 @@ class Group:
 
         None where the best weights are not known: they were not kept, before there was an exam.
         """
-        slab = self.slab.select([self.rows[self.runs.index(run)]])
-        best = {name: w.unsqueeze(0).to(slab.device) for name, w in run.best.items()}
+        ensemble = self.ensemble.select([self.rows[self.runs.index(run)]])
+        best = {name: w.unsqueeze(0).to(ensemble.device) for name, w in run.best.items()}
         if run.progress.bettered(check):  # a look of its budget's end
-            best = slab.state.params
+            best = ensemble.state.params
         if not best:
             return None
-        right, loss = slab.examine(best)
-        return Exam(slab.train.validation_size, int(right), float(loss))
+        right, loss = ensemble.examine(best)
+        return Exam(ensemble.train.validation_size, int(right), float(loss))
 
     def _asked(self, probe: str) -> bool:
         return bool(getattr(self.runs[0].spec.probe, probe))
@@ -181,7 +181,7 @@ class Group:
 
         A part of a set is noisier than the whole: the best of hundreds of parts would never be bettered.
         """
-        progress, train = run.progress, self.slab.train
+        progress, train = run.progress, self.ensemble.train
         if check.validated == train.validation_size:
             progress.best_accuracy = max(progress.best_accuracy, 1.0 - check.error)
             progress.best_validation_loss = min(progress.best_validation_loss, check.validation_loss)
@@ -194,19 +194,19 @@ class Group:
         return stop_reason(check, progress, train)
 
     def _radii(self) -> dict[str, Tensor]:
-        return self.slab.radii(
-            None if self._asked("spectral_radius") else self.slab.train.spectral_radius_limit or float("inf")
+        return self.ensemble.radii(
+            None if self._asked("spectral_radius") else self.ensemble.train.spectral_radius_limit or float("inf")
         )
 
     def _probes(self) -> dict[str, list[float]]:
         """Norm of the last update of each parameter, where asked for."""
         before, self.before = self.before, {}
-        return {name: norm(self.slab.state.params[name] - w).tolist() for name, w in before.items()}
+        return {name: norm(self.ensemble.state.params[name] - w).tolist() for name, w in before.items()}
 
     def tensors_of(self, run: Run, parameters: bool = False) -> dict[str, Tensor]:
         """One run's tensors without the runs axis: all of its state, or the parameters alone by name."""
         row = self.rows[self.runs.index(run)]
-        tensors = self.slab.state.params if parameters else self.slab.state.flat()
+        tensors = self.ensemble.state.params if parameters else self.ensemble.state.flat()
         return {name: value[row] for name, value in tensors.items()}
 
     def checkpoint(self, runs: Sequence[Run]) -> None:
@@ -222,15 +222,15 @@ class Group:
             self.saved_at = time.monotonic()
 
     def drop(self, ended: Sequence[Run]) -> None:
-        """Let runs go. A GPU computes their rows for nothing until they are an eighth of all: a new slab costs time."""
+        """Let runs go. A GPU computes their rows for nothing until they are an eighth of all: a new one takes time."""
         kept = [(run, row) for run, row in zip(self.runs, self.rows, strict=True) if run not in ended]
         self.runs, self.rows = [run for run, _ in kept], [row for _, row in kept]
-        places = len(self.slab.specs)
-        if places - len(kept) > (0 if self.slab.device == "cpu" else places // 8):
+        places = len(self.ensemble.specs)
+        if places - len(kept) > (0 if self.ensemble.device == "cpu" else places // 8):
             self.compact()
 
     def compact(self) -> None:
         """Rows of runs that are still under way only."""
-        if self.runs and len(self.runs) < len(self.slab.specs):
-            self.slab = self.slab.select(self.rows)
+        if self.runs and len(self.runs) < len(self.ensemble.specs):
+            self.ensemble = self.ensemble.select(self.rows)
             self.rows = list(range(len(self.runs)))

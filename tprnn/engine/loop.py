@@ -1,8 +1,8 @@
 """Training runs to their ends.
 
-The runs of a stack are worked on slab by slab, each for one block of `check_every` iterations and then a check; a run
-that is done leaves its slab, another takes its place, and the others go on unchanged. Nothing that is decided here
-depends on a neighbour, but for the end of a rung of which only the first success counts (engine/backlog).
+The runs of a stack are worked on ensemble by ensemble, each for one block of `check_every` iterations and then a check;
+a run that is done leaves its ensemble, another takes its place, and the others go on unchanged. Nothing that is decided
+here depends on a neighbour, but for the end of a rung of which only the first success counts (engine/queue).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tprnn.budgets import is_cut
 from tprnn.config import RunSpec
 from tprnn.core import scans
 from tprnn.core.work import Workspace
-from tprnn.engine.backlog import Source, slab_size
+from tprnn.engine.ensemble import DTYPES, Ensemble
 from tprnn.engine.group import Group
 from tprnn.engine.memory import ran_out
+from tprnn.engine.queue import Source, ensemble_size
 from tprnn.engine.runs import BEST, Outcome, Progress, Run, result_of
 from tprnn.engine.signals import Stop
-from tprnn.engine.slab import DTYPES, Slab
 from tprnn.errors import DamagedFile, RunLocked, UserError
 from tprnn.store import CHECKPOINT, Store
 from tprnn.trainers.base import State
@@ -39,27 +39,28 @@ Emit = Callable[[str, RunSpec, dict[str, Any]], None]
 _POLL = 0.1  # seconds between two looks of a process that has nothing to do
 
 
-def work_through(backlog: Source, store: Store, stop: Stop, emit: Emit) -> list[Outcome]:
-    """Train runs of the backlog, stack by stack, until nothing is left or `stop` is set; their outcomes."""
+def work_through(queue: Source, store: Store, stop: Stop, emit: Emit) -> list[Outcome]:
+    """Train runs of the queue, stack by stack, until nothing is left or `stop` is set; their outcomes."""
     outcomes: list[Outcome] = []
-    while not stop.is_set() and not backlog.over():
-        if specs := backlog.take_stack():
+    while not stop.is_set() and not queue.over():
+        if specs := queue.take_stack():
             try:
-                outcomes += run_stack(specs, backlog, store, stop, emit)
+                outcomes += run_stack(specs, queue, store, stop, emit)
             finally:
-                backlog.leave()
+                queue.leave()
         else:
             time.sleep(_POLL)  # another process may give some of its runs back
     return outcomes
 
 
-def run_stack(specs: Sequence[RunSpec], backlog: Source, store: Store, stop: Stop, emit: Emit) -> list[Outcome]:
-    """Train runs that may share a stack (same `stack_key`), and those of the backlog that fit in as places get free.
+def run_stack(specs: Sequence[RunSpec], queue: Source, store: Store, stop: Stop, emit: Emit) -> list[Outcome]:
+    """Train runs that may share a stack (same `stack_key`), and those of the queue that fit in as places get free.
 
     Runs that another call holds are left to it. When `stop` is set, checkpoints are written and what is under way
-    is "interrupted". An error in one slab fails its runs only; a UserError (disk full, damaged file) ends the stack.
+    is "interrupted". An error in one ensemble fails its runs only; a UserError (disk full, damaged file) ends the
+    stack.
     """
-    stack = _Stack(specs[0], backlog, store, stop, emit)
+    stack = _Stack(specs[0], queue, store, stop, emit)
     outcomes = []
     try:
         compiling = scans.on_compilation(lambda: emit("compiling", specs[0], {}))
@@ -75,11 +76,11 @@ def run_stack(specs: Sequence[RunSpec], backlog: Source, store: Store, stop: Sto
 class _Stack:
     """The runs under way in this process."""
 
-    def __init__(self, first: RunSpec, backlog: Source, store: Store, stop: Stop, emit: Emit) -> None:
-        self.backlog, self.store, self.stop, self.emit = backlog, store, stop, emit
-        self.key, self.places, self.slab_size = first.stack_key, backlog.places(first), slab_size(first)
+    def __init__(self, first: RunSpec, queue: Source, store: Store, stop: Stop, emit: Emit) -> None:
+        self.queue, self.store, self.stop, self.emit = queue, store, stop, emit
+        self.key, self.places, self.ensemble_size = first.stack_key, queue.places(first), ensemble_size(first)
         self.device = first.execution["device"]
-        # slabs take turns on a CPU; on a GPU a recorded iteration keeps its buffers
+        # ensembles take turns on a CPU; on a GPU a recorded iteration keeps its buffers
         self.work = Workspace(DTYPES[first.config["dtype"]]) if self.device == "cpu" else None
         self.sizes: set[int] = set()
         self.groups: list[Group] = []
@@ -109,7 +110,7 @@ class _Stack:
             yield from self._leave(group, group.runs, "signal")
 
     def _begin(self, specs: Sequence[RunSpec]) -> Iterator[Outcome]:
-        """Lock runs and make their slabs; outcomes of those that there is nothing to do for."""
+        """Lock runs and make their ensembles; outcomes of those that there is nothing to do for."""
         runs = []
         for spec in specs:
             found = self._take(spec)
@@ -131,7 +132,7 @@ class _Stack:
         try:
             run.lock.enter_context(folder.lock())
         except RunLocked as error:
-            if self.backlog.elsewhere(spec):
+            if self.queue.elsewhere(spec):
                 self.emit("elsewhere", spec, {"holder": folder.holder()})
                 return None
             return Outcome(spec, "locked", error=str(error))
@@ -154,27 +155,27 @@ class _Stack:
         return Outcome(run.spec, result["status"], result, skipped=True)
 
     def _together(self, runs: Sequence[Run]) -> Iterator[list[Run]]:
-        """Runs of one slab: as many as it holds, all as far from their next checks."""
+        """Runs of one ensemble: as many as it holds, all as far from their next checks."""
         for _, same in groupby(sorted(runs, key=_remaining), key=_remaining):
             members = list(same)
-            for first in range(0, len(members), self.slab_size):
-                yield members[first : first + self.slab_size]
+            for first in range(0, len(members), self.ensemble_size):
+                yield members[first : first + self.ensemble_size]
 
     def _add(self, runs: list[Run], alone: bool = False) -> Iterator[Outcome]:
         """A group for runs, started or as their checkpoints left them. Raises DamagedFile."""
         try:
             state = State.from_flat(_stacked(runs, self.device)) if runs[0].tensors else None
             positions = [run.progress.iteration for run in runs]
-            slab = Slab([run.spec for run in runs], self.device, state, positions, self.work)
-            _check_shapes(runs, slab)
-            self.groups.append(Group(runs, slab, alone))
+            ensemble = Ensemble([run.spec for run in runs], self.device, state, positions, self.work)
+            _check_shapes(runs, ensemble)
+            self.groups.append(Group(runs, ensemble, alone))
         except UserError:
             raise
         except Exception as error:  # too large for the memory, or a bug of ours or of a user's rule
             yield from self._apart(runs, error)
 
     def _apart(self, runs: Sequence[Run], error: Exception) -> Iterator[Outcome]:
-        """One of them broke the slab: each goes on by itself from its last checkpoint, or fails if it was alone."""
+        """One of them broke the ensemble: each goes on by itself from its last checkpoint, or fails if it was alone."""
         if len(runs) == 1:
             yield self._fail(runs[0], error)
             return
@@ -199,14 +200,14 @@ class _Stack:
             run.folder.write_result(result)
             self._release(run)
             if result["status"] == "solved":
-                self.backlog.solved(run.progress.iteration)
+                self.queue.solved(run.progress.iteration)
             yield Outcome(run.spec, result["status"], result)
         group.drop([run for run, _, _ in ended])
         group.checkpoint_if_due()
 
     def _rearrange(self) -> Iterator[Outcome]:
-        """Between two rounds: who leaves, who joins, who shares a slab."""
-        news = self.backlog.news()
+        """Between two rounds: who leaves, who joins, who shares an ensemble."""
+        news = self.queue.news()
         if news.bound is not None:
             for group in self.groups:
                 late = [run for run in group.runs if run.progress.iteration >= news.bound]
@@ -215,8 +216,8 @@ class _Stack:
         under_way = sum(len(group.runs) for group in self.groups)
         if news.idle and under_way > 1:
             self._share(under_way // 2)
-        elif self.places - under_way >= max(1, self.places // 8):  # not one by one, where a new slab costs time
-            yield from self._begin(self.backlog.take(self.key, self.places - under_way))
+        elif self.places - under_way >= max(1, self.places // 8):  # not one by one, where a new ensemble costs time
+            yield from self._begin(self.queue.take(self.key, self.places - under_way))
         self._merge()
 
     def _leave(self, group: Group, runs: Sequence[Run], reason: str) -> Iterator[Outcome]:
@@ -241,22 +242,22 @@ class _Stack:
             # what was begun anew is not to be begun anew again
             given += [replace(run.spec, execution={**run.spec.execution, "force": False}) for run in runs]
         self.groups = [group for group in self.groups if group.runs]
-        self.backlog.give_back(given)
+        self.queue.give_back(given)
 
     def _merge(self) -> None:
-        """Fill up slabs where that makes them fewer."""
-        small = [group for group in self.groups if len(group.runs) < self.slab_size and not group.alone]
+        """Fill up ensembles where that makes them fewer."""
+        small = [group for group in self.groups if len(group.runs) < self.ensemble_size and not group.alone]
         for _, same in groupby(sorted(small, key=_group_remaining), key=_group_remaining):
             groups = list(same)
-            if -(-sum(len(group.runs) for group in groups) // self.slab_size) < len(groups):
+            if -(-sum(len(group.runs) for group in groups) // self.ensemble_size) < len(groups):
                 self._merge_all(groups)
-        if self.work and (sizes := {len(group.slab.specs) for group in self.groups}) != self.sizes:
+        if self.work and (sizes := {len(group.ensemble.specs) for group in self.groups}) != self.sizes:
             self.sizes = sizes
             self.work.clear()
 
     def _merge_all(self, groups: Sequence[Group]) -> None:
         try:
-            merged = Group.merge(groups).split(self.slab_size)
+            merged = Group.merge(groups).split(self.ensemble_size)
         except Exception:  # too large for the memory: they go on as they are
             for group in groups:
                 group.alone = True
@@ -330,9 +331,9 @@ def _stacked(runs: Sequence[Run], device: str) -> dict[str, torch.Tensor]:
         raise DamagedFile(f"{runs[0].folder.path / CHECKPOINT}: damaged ({error}); it is left as it is") from error
 
 
-def _check_shapes(runs: Sequence[Run], slab: Slab) -> None:
+def _check_shapes(runs: Sequence[Run], ensemble: Ensemble) -> None:
     """Raise DamagedFile where a checkpoint's parameters are not those of the network."""
-    found = {name: tuple(w.shape[1:]) for name, w in slab.state.params.items()}
-    if found != slab.trainer.shapes():
+    found = {name: tuple(w.shape[1:]) for name, w in ensemble.state.params.items()}
+    if found != ensemble.trainer.shapes():
         path = runs[0].folder.path / CHECKPOINT
         raise DamagedFile(f"{path}: damaged (its parameters are not those of the run's network); it is left as it is")

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tprnn.config import setting
 from tprnn.core import scans
 from tprnn.core.activations import ACTIVATIONS
 from tprnn.core.init import INITIALISATIONS
 from tprnn.core.products import one_step, outer_sum
 from tprnn.core.work import chunks, step_slices
 from tprnn.models.base import Model, States, Tensors
+from tprnn.settings import setting
 from tprnn.tasks.base import Batch, Task
 
 

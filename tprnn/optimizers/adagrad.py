@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tprnn.config import setting
 from tprnn.optimizers.base import Optimizer, like
+from tprnn.settings import setting
 
 
 @dataclass(frozen=True)

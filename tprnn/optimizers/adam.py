@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tprnn.config import setting
 from tprnn.optimizers.base import Optimizer, flat, like, wide
+from tprnn.settings import setting
 
 
 @dataclass(frozen=True)

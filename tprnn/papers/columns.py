@@ -8,7 +8,7 @@ from typing import Any
 
 from tprnn.errors import UserError, nearest
 from tprnn.papers import controls, grids
-from tprnn.papers.lines import joined, spread
+from tprnn.papers.lines import merged, spread
 
 # as tables.yaml names them
 METRICS = ("t_max", "iterations_to_solve", "accuracy_pct", "loss")
@@ -40,7 +40,7 @@ class Column:
     def lines(self, task: str, row: tuple[str, ...]) -> list[str]:
         """Its override lines in a row of a task, those of the row and of its control among them."""
         own = [*self.overrides, *self.of_task.get(task, ()), *row]
-        return own if self.control is None else joined(own, self.control.overrides)
+        return own if self.control is None else merged(own, self.control.overrides)
 
     def with_control(self, control: controls.Control) -> Column:
         """The same column under a control, without a published counterpart."""

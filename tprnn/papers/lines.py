@@ -20,7 +20,7 @@ def spread(lines: Iterable[str | Iterable[Any]]) -> Iterator[str]:
             yield str(line)
 
 
-def joined(lines: Sequence[str], added: Sequence[str]) -> list[str]:
+def merged(lines: Sequence[str], added: Sequence[str]) -> list[str]:
     """`lines` and then `added`, which do not undo what the lines put into a list or a mapping.
 
     A list that is added (trainer.freeze) holds the names before it too; a mapping (trainer.rate_factors) is laid over

@@ -2,7 +2,7 @@
 
 A recipe is a grid of cells, one per row (a task, sometimes at a fixed length) and column (a trainer with
 its parameters or a grid over them). A cell with a published counterpart *answers* it; one without is a control.
-A recipe with a key `figure` is drawn (tprnn/report/paper_figures.py) in place of printed: its columns are lines.
+A recipe with a key `figure` is drawn (tprnn/report/figures/paper.py) in place of printed: its columns are lines.
 docs/extending.md describes the file.
 """
 

@@ -16,13 +16,13 @@ from tabulate import tabulate
 from tprnn.budgets import ending
 from tprnn.compose import sweep
 from tprnn.config import MEMBER_KINDS, SEED_KEYS, RunSpec, flatten
+from tprnn.cost import estimate as cost
+from tprnn.cost.recorded import History
 from tprnn.errors import UserError
 from tprnn.overrides import as_override, choice, own_keys
-from tprnn.protocols import estimate as cost
-from tprnn.protocols.history import History
-from tprnn.protocols.many import Outcome, exit_code, run_all
+from tprnn.points import Point
 from tprnn.store import RunFolder, Store
-from tprnn.sweeps import Point
+from tprnn.sweep.run import Outcome, exit_code, run_all
 
 USAGE = """usage: tprnn depth task=NAME trainer=NAME [KEY=VALUE ...] [depth.start=10] [depth.step=10] [depth.max=1000]
                    [depth.rung=first_solved] [--dry-run]

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from tprnn.arguments import DEFAULT, Parser, existing_folder, take_outputs
 from tprnn.config import RunSpec
+from tprnn.engine.ensemble import Ensemble, prepare_process
 from tprnn.engine.memory import ran_out
-from tprnn.engine.slab import Slab, prepare_process
 from tprnn.errors import DamagedFile, UserError, nearest
 from tprnn.store import CONFIG, MODEL, RunFolder, Store
 from tprnn.tasks.base import Batch
@@ -32,33 +32,33 @@ class Network:
     params: dict[str, Tensor]
 
     @cached_property
-    def _slab(self) -> Slab:
-        return Slab([self.spec], "cpu", State({name: w.unsqueeze(0).clone() for name, w in self.params.items()}))
+    def _ensemble(self) -> Ensemble:
+        return Ensemble([self.spec], "cpu", State({name: w.unsqueeze(0).clone() for name, w in self.params.items()}))
 
     def sample(self, sequences: int, position: int = 0) -> Batch:
         """A batch (R = 1) of the run's task from its test stream; other positions give other sequences."""
-        return self._slab.draw("test", position, sequences)
+        return self._ensemble.draw("test", position, sequences)
 
     def answers(self, batch: Batch) -> Tensor:
         """Raw outputs (logits or values) [1, S, B, O] for a batch."""
-        return self._slab.model.answers(self._slab.state.params, batch)[0].clone()
+        return self._ensemble.model.answers(self._ensemble.state.params, batch)[0].clone()
 
     def states(self, batch: Batch) -> Tensor:
         """Hidden states h_0 .. h_T, [1, T + 1, B, H]."""
-        return self._slab.model.forward(self._slab.state.params, batch).h.clone()
+        return self._ensemble.model.forward(self._ensemble.state.params, batch).h.clone()
 
     def accuracy(self, sequences: int = 10_000) -> float:
         """Share of right answers on that many test sequences."""
         right = 0
         for position in range(math.ceil(sequences / 1000)):
             batch = self.sample(min(1000, sequences - 1000 * position), position)
-            right += int(self._slab.judge(batch)[0])
+            right += int(self._ensemble.judge(batch)[0])
         return right / sequences
 
     def on(self, changes: Mapping[str, Any]) -> Network:
         """The same weights on another setting of the task, e.g. ``{"task.T": 200}``. Raises UserError."""
         other = replace(self, spec=self.spec.replace(changes))
-        expected = other._slab.trainer.shapes()
+        expected = other._ensemble.trainer.shapes()
         for name, w in self.params.items():
             if tuple(w.shape) != expected.get(name):
                 raise UserError(f"{name}: the run has {tuple(w.shape)}, the changed config needs {expected.get(name)}")
@@ -74,7 +74,7 @@ def load(run: str | Path, outputs: str | Path = DEFAULT) -> Network:
     if model is None:
         raise UserError(f"{folder.path}: no trained network yet (no {MODEL}); run it to its end first")
     params = model[0]
-    expected = Slab([spec]).trainer.shapes()
+    expected = Ensemble([spec]).trainer.shapes()
     if {name: tuple(w.shape) for name, w in params.items()} != expected:
         raise DamagedFile(f"{folder.path / MODEL}: damaged (not the parameters of its config); it is left as it is")
     return Network(spec, params)

@@ -12,14 +12,14 @@ from tabulate import tabulate
 
 from tprnn.arguments import DEFAULT
 from tprnn.config import ExecutionSettings, RunSpec
+from tprnn.cost.estimate import Part, describe, estimate
+from tprnn.cost.published import BEYOND, bound, iterations
+from tprnn.cost.recorded import History
 from tprnn.engine.runs import REFUSED
 from tprnn.errors import UserError, nearest
 from tprnn.papers.recipes import Budget, Recipe, RecipeCell, figure_names, names, recipe
-from tprnn.protocols.estimate import Part, describe, estimate
-from tprnn.protocols.foresight import BEYOND, bound, iterations
-from tprnn.protocols.history import History
-from tprnn.protocols.many import Outcome, exit_code, run_all
 from tprnn.store import Store
+from tprnn.sweep.run import Outcome, exit_code, run_all
 
 USAGE = """usage: tprnn reproduce PAPER/NAME [budget=laptop] [--dry-run] [rows=...] [columns=...] [seeds=...]
                        [points=...] [T_max=N] [max_iterations=N] [outputs=DIR] [workers=N] [device=...]

@@ -10,7 +10,7 @@ from textwrap import wrap
 
 from tprnn.arguments import DEFAULT, Parser, existing_folder, one_folder, take_outputs
 from tprnn.errors import UserError, nearest
-from tprnn.report.words import explained
+from tprnn.report.tables.words import explained
 
 # Everything that takes time to import is imported where it is needed: --help must come at once.
 
@@ -110,14 +110,14 @@ def _report(argv: Sequence[str]) -> tuple[str, list[str]]:
         raise UserError(f"--budget: expected a budget's name or a whole number of at least 1, got '{args.budget}'")
     if args.budget is not None and args.paper is None:
         raise UserError("--budget: is for --paper; without it give --where train.max_iterations=N")
-    from tprnn.report.frame import parse_where, read_rows
-    from tprnn.report.tables import make_table
-    from tprnn.report.views import choose
+    from tprnn.report.rows.frame import parse_where, read_rows
+    from tprnn.report.tables.plain import make_table
+    from tprnn.report.tables.views import choose
 
     where = parse_where(args.where)
     outputs = existing_folder(args.outputs)
     if args.paper is not None:
-        from tprnn.report.paper import paper_report
+        from tprnn.report.tables.paper import paper_report
 
         text = paper_report(Path(outputs), args.paper, args.format, args.budget).rstrip("\n")
         return text, [str(error) for error in read_rows(outputs)[1]]
@@ -195,9 +195,9 @@ def plot_main(argv: Sequence[str]) -> int:
     args = _plot_arguments(argv)
     if args.into is not None or any(map(_means_figure, args.runs)):
         return _plot_paper(args, argv)
-    from tprnn.report.figures import default_file, plot_curves, read_curves
-    from tprnn.report.frame import parse_where, rows_of
-    from tprnn.report.views import choose
+    from tprnn.report.figures.runs import default_file, plot_curves, read_curves
+    from tprnn.report.rows.frame import parse_where, rows_of
+    from tprnn.report.tables.views import choose
     from tprnn.store import Store
 
     store = Store(existing_folder(args.outputs))
@@ -220,7 +220,7 @@ def plot_main(argv: Sequence[str]) -> int:
 
 def _means_figure(word: str) -> bool:
     """Whether a word is of `tprnn plot PAPER/FIGURE budget=NAME`. Raises UserError for the name of no figure."""
-    from tprnn.report.paper_figures import is_figure
+    from tprnn.report.figures.paper import is_figure
 
     return word.startswith("budget=") or is_figure(word)
 
@@ -239,7 +239,7 @@ def _chosen(args: argparse.Namespace) -> tuple[str, str]:
 
 
 def _plot_paper(args: argparse.Namespace, argv: Sequence[str]) -> int:
-    from tprnn.report.paper_figures import draw_paper_figure
+    from tprnn.report.figures.paper import draw_paper_figure
 
     name, budget = _chosen(args)
     if args.into is not None:
@@ -253,7 +253,7 @@ def _plot_paper(args: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def _plot_block(argv: Sequence[str], page: Path) -> tuple[str, list[str]]:
     """A paper's figure drawn, as an image with its caption in a markdown page."""
-    from tprnn.report.paper_figures import figure_block
+    from tprnn.report.figures.paper import figure_block
 
     args = _plot_arguments(argv)
     if args.into is not None or args.output is None:

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tprnn.config import setting
 from tprnn.core.streams import below, uniform
+from tprnn.settings import setting
 from tprnn.tasks.base import Batch, Task
 
 

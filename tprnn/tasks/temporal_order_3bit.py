@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tprnn.config import setting
+from tprnn.settings import setting
 from tprnn.tasks._symbols import positions, sample
 from tprnn.tasks.base import Batch, Task
 

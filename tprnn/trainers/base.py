@@ -15,13 +15,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tprnn.config import member_class, setting
+from tprnn.config import member_class
 from tprnn.core.streams import Seeds
 from tprnn.errors import UserError, nearest
 from tprnn.models.base import Model
 from tprnn.optimizers.base import Optimizer, per_run
+from tprnn.settings import setting
 from tprnn.tasks.base import Batch
-from tprnn.trainers._joined import Joined
+from tprnn.trainers._vector import ParameterVector
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class State:
 
 
 @dataclass(frozen=True)
-class Passes:
-    """What one iteration of a rule cannot do without: its floor (tprnn/bench) and its cost (tprnn/protocols/cost)."""
+class Costs:
+    """What one iteration of a rule cannot do without: its floor (tprnn/bench) and its cost (tprnn/cost/modelled)."""
 
     dependent: int = 2
     """Passes over the T steps of which each waits for the one before: T products [B, H] x [H, H]."""
@@ -99,7 +100,7 @@ class Trainer(ABC):
     paper_settings: ClassVar[Mapping[str, Sequence[Any]]] = {}
     """What that paper states of its runs beside the rule: dotted key -> value, or values, that it has.
 
-    A run with a default that is another says so in its first lines (protocols/departures). The member's name stands
+    A run with a default that is another says so in its first lines (papers/departures). The member's name stands
     before its settings: {"optimizer.name": ["sgd"], "optimizer.momentum": [0.0]}.
     """
 
@@ -109,7 +110,7 @@ class Trainer(ABC):
     def __init__(self, settings: Sequence[Any], seeds: Seeds, model: Model, optimizer: Optimizer) -> None:
         self.settings, self.seeds, self.model, self.optimizer = list(settings), seeds, model, optimizer
         self._numbers: dict[str, Tensor | float] = {}
-        self._joined: dict[tuple[tuple[str, ...], str], Joined] = {}
+        self._vectors: dict[tuple[tuple[str, ...], str], ParameterVector] = {}
 
     @classmethod
     def check(cls, config: Mapping[str, Any]) -> None:
@@ -128,9 +129,9 @@ class Trainer(ABC):
             raise UserError(f"trainer: {rule} cannot train model={model}; give model=srn")
 
     @classmethod
-    def passes(cls, config: Mapping[str, Any]) -> Passes:
+    def costs(cls, config: Mapping[str, Any]) -> Costs:
         """What an iteration takes under a whole config; for a rule that does not say, what backpropagation takes."""
-        return Passes()
+        return Costs()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape (without the runs axis) of each parameter, the rule's own included."""
@@ -179,19 +180,19 @@ class Trainer(ABC):
 
         Parameters that are once named together are to be named together always.
         """
-        joined = self.joined(state, tuple(gradients), alpha)
-        g = joined.side_by_side(gradients)
-        w, slots = joined.w, joined.slots
+        vector = self.vector(state, tuple(gradients), alpha)
+        g = vector.side_by_side(gradients)
+        w, slots = vector.w, vector.slots
         before = None if active is None else [x.clone() for x in (w, *slots.values())]
-        self.optimizer.update(w, g, joined.rate, slots)
+        self.optimizer.update(w, g, vector.rate, slots)
         if active is not None and before is not None:
             for x, old in zip((w, *slots.values()), before, strict=True):
                 x.copy_(torch.where(active[:, None], x, old))
 
-    def joined(self, state: State, names: tuple[str, ...], alpha: str) -> Joined:
+    def vector(self, state: State, names: tuple[str, ...], alpha: str) -> ParameterVector:
         """The parameters of one update side by side, so that the step of all of them is a handful of calls."""
-        found = self._joined.get((names, alpha))
+        found = self._vectors.get((names, alpha))
         if found is None or not found.holds(state.params):
             rates = [self.rate(alpha, name) for name in names]
-            found = self._joined[names, alpha] = Joined(state.params, state.slots, names, rates)
+            found = self._vectors[names, alpha] = ParameterVector(state.params, state.slots, names, rates)
         return found

@@ -20,14 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tprnn.config import member_class, rate, setting
+from tprnn.config import member_class
 from tprnn.core.products import norm, outer_sum, rows
 from tprnn.core.streams import Seeds
 from tprnn.errors import UserError
 from tprnn.models.base import States
 from tprnn.optimizers.base import like
+from tprnn.settings import rate, setting
 from tprnn.tasks.base import Batch
-from tprnn.trainers.base import Passes, State, Trainer, TrainerSettings
+from tprnn.trainers.base import Costs, State, Trainer, TrainerSettings
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class BPTT(Trainer):
             raise UserError(f"trainer.omega: needs a network with one W_hh, not model={model['name']}; give 0")
 
     @classmethod
-    def passes(cls, config: Mapping[str, Any]) -> Passes:
-        return Passes(dependent=2, activated=1, rows=int(config["trainer"]["omega"] > 0), outer=1, buffers=3)
+    def costs(cls, config: Mapping[str, Any]) -> Costs:
+        return Costs(dependent=2, activated=1, rows=int(config["trainer"]["omega"] > 0), outer=1, buffers=3)
 
     def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
         model, params = self.model, state.params

@@ -25,14 +25,14 @@ from typing import Any
 
 from torch import Tensor
 
-from tprnn.config import rate, setting
 from tprnn.core import scans
 from tprnn.core.products import row_product
 from tprnn.core.work import chunks
 from tprnn.models.base import States, Tensors
 from tprnn.optimizers.base import like
+from tprnn.settings import rate, setting
 from tprnn.tasks.base import Batch
-from tprnn.trainers.base import Passes, State, Trainer, TrainerSettings
+from tprnn.trainers.base import Costs, State, Trainer, TrainerSettings
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class DFA(Trainer):
     fixed = ("B_yh",)
 
     @classmethod
-    def passes(cls, config: Mapping[str, Any]) -> Passes:
-        return Passes(dependent=1, activated=1, rows=0, outer=1, buffers=3)
+    def costs(cls, config: Mapping[str, Any]) -> Costs:
+        return Costs(dependent=1, activated=1, rows=0, outer=1, buffers=3)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return super().shapes() | {"B_yh": (self.model.outputs, self.model.H)}

@@ -10,8 +10,8 @@
     W_xh follows -alpha_f grad E (`wxh: gradient`, Eq. 12) or the local loss (`wxh: local`, Eq. 13)
 
 MSE is the mean over batch and units at one step. Where outputs stand at several steps, the loss E_t of each adds its
-own pull e_t = -alpha_i dE_t/dh_t to the target (dai2021 eq. 20 to 22); with one output e_t = 0 for t < T. E is their
-mean.
+own step_errors e_t = -alpha_i dE_t/dh_t to the target (dai2021 eq. 20 to 22); with one output e_t = 0 for t < T. E is
+their mean.
 
 `targets: displacement` carries delta_t = h_hat_t - h_t = sigma(a + delta_{t+1} V_hh) - sigma(a), a the pre-activation
 of G(x_{t+1}, h_{t+1}), in an exact form that never subtracts nearby numbers; `absolute` carries h_hat_t itself, as the
@@ -31,7 +31,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tprnn.config import rate, setting
 from tprnn.core import scans
 from tprnn.core.activations import pair_like
 from tprnn.core.products import one_step, outer_sum, row_sum, rows
@@ -39,8 +38,9 @@ from tprnn.core.streams import Seeds, Stream, normals, uniform
 from tprnn.core.work import chunks, step_slices
 from tprnn.models.base import States, Tensors
 from tprnn.optimizers.base import per_run
+from tprnn.settings import rate, setting
 from tprnn.tasks.base import Batch
-from tprnn.trainers.base import Passes, State, Trainer, TrainerSettings
+from tprnn.trainers.base import Costs, State, Trainer, TrainerSettings
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ class TPTT(Trainer):
         self.phase_stream = Stream(seeds.data, "phase", model.device)
 
     @classmethod
-    def passes(cls, config: Mapping[str, Any]) -> Passes:
+    def costs(cls, config: Mapping[str, Any]) -> Costs:
         # states and targets; G before and after its update; V_hh and W_hh; Eq. 12 needs the adjoint too
-        own = Passes(dependent=2, activated=2, rows=2, outer=2, buffers=6)
+        own = Costs(dependent=2, activated=2, rows=2, outer=2, buffers=6)
         if config["trainer"].get("noise", 0.0) > 0:  # F at the noisy states
             own = replace(own, rows=own.rows + 1, normals=1, buffers=own.buffers + 2)
         return own if config["trainer"]["wxh"] == "local" else replace(own, dependent=3)
@@ -213,11 +213,11 @@ class TPTT(Trainer):
         """Displacements delta_t = h_hat_t - h_t for t = 1..T, [R, T, B, H]; Eq. 3 and 8, dai2021 eq. 22."""
         h = states.h[:, 1:]
         delta, delta_t = self.model.work.steps("delta", *h.shape)
-        pull = dh * -(shaped(self.alpha_i) * dh.shape[1])  # of each step's own output; E = mean E_t
+        step_errors = dh * -(shaped(self.alpha_i) * dh.shape[1])  # of each step's own output; E = mean E_t
         if self.model.compiled and self.options.targets == "displacement":
-            self.carry_compiled(params, states, delta, pull)
+            self.carry_compiled(params, states, delta, step_errors)
             return delta
-        e = step_slices(pull)
+        e = step_slices(step_errors)
         delta_t[-1].copy_(e[-1])  # Eq. 3
         if self.options.targets == "displacement":
             self.carry_displacement(params, states, delta_t, e)
@@ -228,8 +228,8 @@ class TPTT(Trainer):
     def carry_compiled(self, params: Tensors, states: States, delta: Tensor, e: Tensor) -> None:
         """`carry_displacement` in one call."""
         batch, (R, T) = states.batch, delta.shape[:2]
-        carried = self.carried(T)
-        factors = scans.nothing(delta.dtype, 0, 0) if carried is None else scans.array(carried)
+        kept = self.step_factors(T)
+        factors = scans.nothing(delta.dtype, 0, 0) if kept is None else scans.array(kept)
         scans.kernels().displacements(
             delta.numpy(),
             states.h.numpy(),
@@ -264,7 +264,7 @@ class TPTT(Trainer):
                 displacement(a_t[t - first], b_t[t - first], pair, delta_t[t])
                 if gap:
                     delta_t[t].add_(gap[t - first])
-                self.pull(states, delta_t[t], e, t, factors)
+                self.add_step_error(states, delta_t[t], e, t, factors)
 
     def carry_absolute(self, params: Tensors, states: States, delta_t: list[Tensor], e: Sequence[Tensor]) -> None:
         """Eq. 8 on h_hat itself, as the released program computes it; delta_t = h_hat_t - h_t afterwards."""
@@ -283,19 +283,21 @@ class TPTT(Trainer):
                 h_t = states.h_t[t + 1]
                 h_hat = h_t - g_t[t - first] + g_hat if self.options.difference_correction else g_hat
                 torch.sub(h_hat, h_t, out=delta_t[t])
-                if self.pull(states, delta_t[t], e, t, factors):
+                if self.add_step_error(states, delta_t[t], e, t, factors):
                     h_hat = h_t + delta_t[t]
 
-    def carried(self, T: int) -> Tensor | None:
+    def step_factors(self, T: int) -> Tensor | None:
         """What each step keeps of the displacement carried back to it, [R, T]; None: all."""
         return None
 
     def factors(self, states: States) -> Sequence[Tensor]:
-        """`carried` step by step; empty for None."""
-        carried = self.carried(states.batch.T)
-        return () if carried is None else step_slices(carried[:, :, None, None])
+        """`step_factors` step by step; empty for None."""
+        kept = self.step_factors(states.batch.T)
+        return () if kept is None else step_slices(kept[:, :, None, None])
 
-    def pull(self, states: States, delta: Tensor, e: Sequence[Tensor], t: int, factors: Sequence[Tensor]) -> bool:
+    def add_step_error(
+        self, states: States, delta: Tensor, e: Sequence[Tensor], t: int, factors: Sequence[Tensor]
+    ) -> bool:
         """Add what step t + 1's own output asks for; no target before a sequence. Whether delta changed."""
         own, before = t >= states.batch.T - len(e), t < len(states.valid)
         if factors:

@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from tprnn.config import rate, setting
 from tprnn.models.base import States
-from tprnn.trainers.base import Passes, State, TrainerSettings
+from tprnn.settings import rate, setting
+from tprnn.trainers.base import Costs, State, TrainerSettings
 from tprnn.trainers.tptt import TPTT
 
 
@@ -48,9 +48,9 @@ class TPTTFixed(TPTT):
     recurrent = ()  # the radius of V_hh never changes
 
     @classmethod
-    def passes(cls, config: Mapping[str, Any]) -> Passes:
+    def costs(cls, config: Mapping[str, Any]) -> Costs:
         # those of tptt without the forward pass of G at the states and the gradient of V_hh
-        return replace(super().passes(config), rows=1, outer=1, buffers=5)
+        return replace(super().costs(config), rows=1, outer=1, buffers=5)
 
     def inverse_step(
         self, state: State, states: States, dh: Tensor, position: int | Tensor, active: Tensor | None

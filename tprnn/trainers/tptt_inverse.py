@@ -34,7 +34,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tprnn.config import rate, setting
 from tprnn.core import scans
 from tprnn.core.activations import ACTIVATIONS
 from tprnn.core.inverses import INVERSES
@@ -44,8 +43,9 @@ from tprnn.core.work import step_slices
 from tprnn.errors import UserError, nearest
 from tprnn.models.base import States, Tensors
 from tprnn.optimizers.base import like
+from tprnn.settings import rate, setting
 from tprnn.tasks.base import Batch
-from tprnn.trainers.base import Passes, State, Trainer, TrainerSettings
+from tprnn.trainers.base import Costs, State, Trainer, TrainerSettings
 from tprnn.trainers.tptt import shaped
 
 
@@ -83,9 +83,9 @@ class TPTTInverse(Trainer):
             raise UserError(f"model.activation: {rule} needs an inverse; {nearest(model['activation'], known)}")
 
     @classmethod
-    def passes(cls, config: Mapping[str, Any]) -> Passes:
+    def costs(cls, config: Mapping[str, Any]) -> Costs:
         settings = config["trainer"]
-        return Passes(
+        return Costs(
             dependent=2 + (settings["gradient"] == "through_time"),
             activated=1 + (settings["difference"] == "exact"),
             outer=1,
@@ -122,16 +122,16 @@ class TPTTInverse(Trainer):
         model, inverse, h = self.model, self.inverse, states.h[:, 1:]
         T, S = h.shape[1], dh.shape[1]
         delta, delta_t = model.work.steps("displacement", *h.shape)
-        pull = dh * -shaped(self.number("alpha_i"))
+        step_errors = dh * -shaped(self.number("alpha_i"))
         weights = self.inverse_weights(params["W_hh"])
         linearised = self.options.difference == "linearised"
         if model.compiled and linearised:
             start = scans.starts(states.batch.start, len(weights))
-            arrays = scans.array(pull), scans.array(weights), start
+            arrays = scans.array(step_errors), scans.array(weights), start
             scans.kernels().carry_linear(delta.numpy(), states.h.numpy(), self.options.tolerance, *arrays)
             return delta
         inner = inverse.inside(h, self.options.tolerance)
-        e = step_slices(pull)
+        e = step_slices(step_errors)
         V, _, product = one_step(weights)
         if linearised:
             ratio_t = step_slices(model.activation.slope(inner).reciprocal_())  # 1/sigma'(a_t)

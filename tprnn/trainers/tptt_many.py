@@ -15,8 +15,9 @@ delta_t = h_hat_t - h_t = carried_t + e_t:
 Counted from the last step, carried_t = 0 wherever T - t is a multiple of n: the target there is that step's own
 h_hat_t^s, and no target is carried over more than n - 1 steps. With n = 1 each step has its own target alone.
 
-`shrink` s, which is ours: carried_t is multiplied by s at each step, so that s^k of a pull is left after k steps.
-Targets then stay in "the neighborhood of the forward activations", where alone G is an inverse (text below eq. 20).
+`shrink` s, which is ours: carried_t is multiplied by s at each step, so that s^k of a step_errors is left after k
+steps. Targets then stay in "the neighborhood of the forward activations", where alone G is an inverse (text below eq.
+20).
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tprnn.config import setting
 from tprnn.core.streams import Seeds
+from tprnn.settings import setting
 from tprnn.trainers.tptt import TPTT, TPTTSettings
 
 
@@ -69,7 +70,7 @@ class TPTTMany(TPTT):
         begun = self.g_first <= position  # [R]
         return (None if in_g is None else in_g | ~begun), (begun if in_f is None else in_f & begun)
 
-    def carried(self, T: int) -> Tensor | None:
+    def step_factors(self, T: int) -> Tensor | None:
         """`shrink` of it, and nothing where it is cut off: `truncate` steps before the last, and so on."""
         truncate = self.options.truncate
         if (truncate is None or truncate >= T) and not self.shrinks:

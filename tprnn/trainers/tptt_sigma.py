@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from tprnn.models.base import States
-from tprnn.trainers.base import Passes, State
+from tprnn.trainers.base import Costs, State
 from tprnn.trainers.tptt import TPTT, TPTTSettings, shaped
 
 
@@ -37,8 +37,8 @@ class TPTTSigma(TPTT):
     Settings = TPTTSigmaSettings
 
     @classmethod
-    def passes(cls, config: Mapping[str, Any]) -> Passes:
-        plain = super().passes(config)
+    def costs(cls, config: Mapping[str, Any]) -> Costs:
+        plain = super().costs(config)
         if config["trainer"]["noise"] == 0:
             return plain
         # targets before the G step, with G at their steps

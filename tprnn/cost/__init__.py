@@ -1,0 +1,1 @@
+"""What runs will cost, modelled, recorded and as published."""

@@ -1,0 +1,1 @@
+"""What came out of runs, as rows: scores, intervals, verdicts."""

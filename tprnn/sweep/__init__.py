@@ -1,0 +1,1 @@
+"""Any set of runs, from plan to outcomes."""

@@ -1,0 +1,1 @@
+"""What carries a sweep: this machine, SLURM, Ray."""
