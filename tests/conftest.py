@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from tprnn.config import RunSpec, set_dotted
+from tprnn.config import NO_OPTIMIZER, RunSpec, set_dotted
 from tprnn.core import scans
 from tprnn.engine.ensemble import prepare_process
 from tprnn.store import RunFolder, Store
@@ -21,6 +21,8 @@ CONF = Path(__file__).parent.parent / "conf"
 MEMBERS = {
     kind: sorted(p.stem for p in (CONF / kind).glob("*.yaml")) for kind in ("task", "model", "trainer", "optimizer")
 }
+OPTIMIZERS = [name for name in MEMBERS["optimizer"] if name != NO_OPTIMIZER]
+"""Those that rules by gradients have a choice of."""
 Make = Callable[..., RunFolder]
 
 

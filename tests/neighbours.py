@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conftest import MEMBERS, make_spec
+from conftest import MEMBERS, OPTIMIZERS, make_spec
 
 from tprnn.config import RunSpec
 
@@ -44,7 +44,7 @@ PER_RUN: dict[str, dict[str, list[Any]]] = {
 
 # (rule, structural settings, choices of other members)
 FORMS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
-    *[("tptt", {}, {"optimizer": optimizer}) for optimizer in MEMBERS["optimizer"]],
+    *[("tptt", {}, {"optimizer": optimizer}) for optimizer in OPTIMIZERS],
     ("tptt", {"trainer.phases": "random"}, {}),
     ("tptt", {"trainer.targets": "absolute", "trainer.reading": "paper"}, {}),
     ("tptt_hx", {"model.activation": "relu", "model.init": "gaussian"}, {}),

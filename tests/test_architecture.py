@@ -16,13 +16,14 @@ ROOT = Path(__file__).parent.parent / "tprnn"
 
 # which tprnn rooms each room may import from
 _MEMBERS = {"tasks", "readouts", "models", "optimizers", "trainers"}
-_PLAIN = {"settings", "errors"}
+_PLAIN = {"settings", "scores", "errors"}
 ALLOWED = {
     "core": {"core"},
-    "tasks": {"tasks", "core", *_PLAIN},
+    "readouts": {"readouts", "core", *_PLAIN},
+    "tasks": {"tasks", "readouts", "core", *_PLAIN},
     "optimizers": {"optimizers", "core", *_PLAIN},
-    "models": {"models", "tasks", "core", *_PLAIN},
-    "trainers": {"trainers", "models", "optimizers", "tasks", "core", "config", *_PLAIN},
+    "models": {"models", "tasks", "readouts", "core", "config", *_PLAIN},
+    "trainers": {*_MEMBERS, "core", "config", *_PLAIN},
     "engine": {"engine", *_MEMBERS, "core", "config", "store", "budgets", *_PLAIN},
     "papers": {"papers", "config", "compose", "listing", "overrides", *_PLAIN},
     "cost": {"cost", "engine", *_MEMBERS, "core", "papers", "config", "store", "budgets", *_PLAIN},

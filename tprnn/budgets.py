@@ -7,10 +7,13 @@ was cut, and what it came to within a smaller one is read off its records.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from tprnn.scores import ACCURACY, score_of
 
 FINISHED = ("solved", "not_solved", "diverged")
 CUT = ("max_iterations", "max_seconds")
@@ -62,7 +65,7 @@ def ending(result: Result) -> str:
 
 def is_made(result: Result) -> bool:
     """Whether a result was not recorded but read off the metrics of a run that went further."""
-    return "seen_accuracy" in result
+    return f"seen_{score_of(result).name}" in result
 
 
 def view(
@@ -76,10 +79,10 @@ def view(
 
     The answer is a recorded result where the run ended by itself within the budget, or was once cut by this very one.
     Of a run that went beyond, it is made from the metrics, which are read only then: "not_solved", with the training
-    loss of the last check before the budget's end. Its `accuracy` is that of the last full validation set by then,
-    `best_accuracy` and `best_validation_loss` are over all full sets by then; None where there was none. (A run that
-    is cut has its full set looked at there; what that would have shown in passing is not known afterwards.)
-    `seen_accuracy` is that of the last check, however few sequences it looked at.
+    loss of the last check before the budget's end. Its score (`accuracy`) is that of the last full validation set by
+    then, `best_accuracy` and `best_validation_loss` are over all full sets by then; None where there was none. (A run
+    that is cut has its full set looked at there; what that would have shown in passing is not known afterwards.)
+    `seen_accuracy`, and so for other scores, is that of the last check, however few sequences it looked at.
 
     Args:
         results: what was recorded at the run's ends so far, the last first.
@@ -100,10 +103,11 @@ def view(
     late = next((row for row in timely if budget.spent(row["iteration"], row.get("seconds") or 0.0)), None)
     if late is not None:
         at = [result for result in results if is_finished(result) and result.get("iterations") == late["iteration"]]
-        return at[0] if at else _cut(late["iteration"], "max_seconds", timely[: timely.index(late) + 1], full)
+        return at[0] if at else _cut(late["iteration"], "max_seconds", timely[: timely.index(late) + 1], full, results)
     if reached <= budget.iterations:
         return None
-    return _cut(budget.iterations, "max_iterations", [r for r in rows if r["iteration"] <= budget.iterations], full)
+    kept = [row for row in rows if row["iteration"] <= budget.iterations]
+    return _cut(budget.iterations, "max_iterations", kept, full, results)
 
 
 def _answers(result: Result, budget: Budget) -> bool:
@@ -115,18 +119,23 @@ def _answers(result: Result, budget: Budget) -> bool:
     return in_time and iterations <= budget.iterations and not is_cut(result)
 
 
-def _cut(iterations: int, reason: str, rows: Sequence[Mapping[str, Any]], full: int) -> dict[str, Any]:
+def _cut(
+    iterations: int, reason: str, rows: Sequence[Mapping[str, Any]], full: int, results: Sequence[Result]
+) -> dict[str, Any]:
     """A result made from the metrics up to a cut."""
     whole = [row for row in rows if row.get("validated") == full]
     last = rows[-1] if rows else {}
-    return {
+    score = score_of(results[0] if results else {})
+    told = {"score": score.as_dict()} if score != ACCURACY else {}
+    values = _numbers(whole, score.name)
+    return told | {
         "status": "not_solved",
         "stopped_by": reason,
         "iterations": iterations,
-        "accuracy": whole[-1]["accuracy"] if whole else None,
-        "seen_accuracy": last.get("accuracy"),
+        score.name: whole[-1][score.name] if whole else None,
+        f"seen_{score.name}": last.get(score.name),
         "loss": last.get("loss"),
-        "best_accuracy": max(_numbers(whole, "accuracy"), default=None),
+        f"best_{score.name}": functools.reduce(score.better, values) if values else None,
         "best_validation_loss": min(_numbers(whole, "validation_loss"), default=None),
         "seconds": last.get("seconds"),
     }

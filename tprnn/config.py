@@ -22,9 +22,13 @@ from typing import Any
 
 from tprnn.budgets import Budget
 from tprnn.errors import UserError, nearest
+from tprnn.listing import defaults
+from tprnn.scores import Score
 from tprnn.settings import as_before, check, check_settings, convert, setting
 
 MEMBER_KINDS = ("task", "model", "trainer", "optimizer")
+NO_OPTIMIZER = "none"
+"""The optimizer of a rule that changes parameters by itself; no part of a run's identity."""
 
 # `seed` sets both of the others; where all three agree a run is that of the seed alone.
 SEED_KEYS = ("seed", "init_seed", "data_seed")
@@ -116,6 +120,33 @@ def member_class(kind: str, rule: str) -> Any:
     return found[0]
 
 
+def readout_name(config: Mapping[str, Any]) -> str:
+    """The read-out of a whole checked config: the model's own, or the task's."""
+    chosen = config["model"].get("readout")
+    return str(chosen["name"] if chosen else member_class("task", config["task"]["rule"]).readout)
+
+
+def _readout(config: Mapping[str, Any], given: Any) -> dict[str, Any] | None:
+    """`model.readout` checked, with all settings of the read-out; None: the task's, which has none.
+
+    A name alone, or a task's own read-out, has the settings of its YAML. Raises UserError.
+    """
+    key, own = "model.readout", member_class("task", config["task"]["rule"]).readout
+    chosen = {"name": own} if given is None else {"name": given} if isinstance(given, str) else given
+    if not isinstance(chosen, Mapping) or not isinstance(chosen.get("name"), str):
+        raise UserError(f"{key}: expected a name of tprnn list readouts, or {{name: NAME, ...}}, got {given!r}")
+    name, known = chosen["name"], own_rules("readout")
+    if name not in known:
+        raise UserError(f"{key}: no readout '{name}'; {nearest(name, known)}")
+    member, reads = member_class("readout", name), member_class("readout", own).targets
+    if member.targets != reads:
+        alike = [other for other in known if member_class("readout", other).targets == reads]
+        task = config["task"]["name"]
+        raise UserError(f"{key}: {name} reads {member.targets}, task={task} has {reads}; choices: {', '.join(alike)}")
+    settings = check_settings(key, {**defaults("readout", name), **chosen}, member.Settings, ignore=("name",))
+    return {"name": name, **settings} if given is not None or settings else None
+
+
 def _hash(value: Any, digits: int = SIGNATURE_DIGITS) -> str:
     return hashlib.sha256(_canonical(value).encode()).hexdigest()[:digits]
 
@@ -163,10 +194,26 @@ class RunSpec:
                 raise UserError(f"{kind}: expected a member of the group {kind}, got {group!r}; see tprnn list")
             rule = convert(f"{kind}.rule", group.get("rule", group["name"]), str)
             member = member_class(kind, rule)
+            if isinstance(group.get("readout"), str) and kind == "model":
+                group = {**group, "readout": {"name": group["readout"]}}
             settings = check_settings(kind, group, member.Settings, ignore=("name", "rule"))
             checked[kind] = {"name": str(group["name"]), "rule": rule, **settings}
-            unsigned += [f"{kind}.{name}" for name in as_before(member.Settings, settings)]
-        checked["train"] = check_settings("train", config["train"], TrainSettings)
+        if "readout" in checked["model"]:
+            checked["model"]["readout"] = _readout(checked, checked["model"]["readout"])
+        rule = member_class("trainer", checked["trainer"]["rule"])
+        if not rule.optimizes:
+            checked["optimizer"] = {"name": NO_OPTIMIZER, "rule": NO_OPTIMIZER}
+        elif checked["optimizer"]["rule"] == NO_OPTIMIZER:
+            raise UserError(f"optimizer: {checked['trainer']['name']} needs one; give optimizer=NAME (tprnn list)")
+        train = dict(config["train"])
+        shown = convert("train.max_sequences", train.pop("max_sequences", None), int | None)
+        checked["train"] = check_settings("train", train, TrainSettings)
+        if shown is not None:
+            check("train.max_sequences", shown, {"low": 1})
+            checked["train"]["max_iterations"] = -(-shown // rule.sequences(checked))
+        for kind in MEMBER_KINDS:
+            member = member_class(kind, checked[kind]["rule"])
+            unsigned += [f"{kind}.{name}" for name in as_before(member.Settings, checked[kind])]
         checked["probe"] = check_settings("probe", config["probe"], ProbeSettings)
         fields = dataclasses.fields(ExecutionSettings)
         given = {entry.name: config[entry.name] for entry in fields if entry.name in config}
@@ -174,8 +221,12 @@ class RunSpec:
         spec = cls(checked, execution | ({"unsigned": unsigned} if unsigned else {}))
         if not spec.execution["outputs"]:
             raise UserError("outputs: expected a folder, got ''")
-        member_class("trainer", spec.config["trainer"]["rule"]).check(spec.config)
-        member_class("task", spec.config["task"]["rule"]).check(spec.config["task"])
+        rule.check(spec.config)
+        task = member_class("task", spec.config["task"]["rule"])
+        task.check(spec.config["task"])
+        there = task.sizes(spec.config["task"]).get("validation", spec.train.validation_size)
+        if there < spec.train.validation_size:
+            raise UserError(f"train.validation_size: task={spec.config['task']['name']} has {there:,} sequences for it")
         return spec
 
     @cached_property
@@ -189,7 +240,9 @@ class RunSpec:
         unsigned = self.execution.get("unsigned") or ()
         init, data = seeds_of(self.config)
         identity |= {"seed": init} if init == data else {"init_seed": init, "data_seed": data}
-        for kind in (*MEMBER_KINDS, "probe"):
+        if identity["optimizer"].get("rule") == NO_OPTIMIZER:
+            del identity["optimizer"]
+        for kind in (kind for kind in (*MEMBER_KINDS, "probe") if kind in identity):
             hidden = {"name", *(key.partition(".")[2] for key in unsigned if key.startswith(f"{kind}."))}
             identity[kind] = {key: value for key, value in identity[kind].items() if key not in hidden}
         # a probe that came later and is not asked for makes no new runs of old ones
@@ -227,7 +280,7 @@ class RunSpec:
     def stack_key(self) -> str:
         """Runs with the same key may share a stack: they differ in seeds, budget and per-run settings only."""
         identity = {key: value for key, value in self.identity.items() if key not in SEED_KEYS}
-        for kind in MEMBER_KINDS:
+        for kind in (kind for kind in MEMBER_KINDS if kind in identity):
             identity[kind] = dict(identity[kind])
             for entry in dataclasses.fields(member_class(kind, identity[kind]["rule"]).Settings):
                 if entry.metadata.get("per_run"):
@@ -252,6 +305,12 @@ class RunSpec:
         group = self.config[kind]
         schema = member_class(kind, group["rule"]).Settings
         return schema(**{entry.name: group[entry.name] for entry in dataclasses.fields(schema)})
+
+    @property
+    def score(self) -> Score:
+        """What the task measures of each sequence."""
+        found: Score = member_class("task", self.config["task"]["rule"]).score
+        return found
 
     @property
     def rates(self) -> list[str]:

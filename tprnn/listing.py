@@ -15,6 +15,7 @@ from tprnn.errors import UserError, nearest
 SECTIONS = {
     "tasks": ("task", "task=NAME"),
     "models": ("model", "model=NAME"),
+    "readouts": ("readout", "model.readout=NAME"),
     "trainers": ("trainer", "trainer=NAME"),
     "optimizers": ("optimizer", "optimizer=NAME"),
     "probes": ("probe", "probe=NAME"),

@@ -55,6 +55,8 @@ def _type_name(kind: Any) -> str:
 
 def convert(key: str, value: Any, kind: Any) -> Any:
     """`value` as `kind`, by the few conversions that lose nothing (1 -> 1.0, '1e-3' -> 0.001)."""
+    if kind is Any:
+        return value
     if isinstance(kind, types.UnionType):
         if value is None:
             return None

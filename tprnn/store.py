@@ -40,6 +40,7 @@ from tprnn.files import (
     writing,
 )
 from tprnn.lookup import by_signature
+from tprnn.scores import score_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,7 @@ EARLIER = "earlier.jsonl"
 CHECKPOINT, MODEL = "checkpoint.safetensors", "model.safetensors"
 HOLDER = ".holder.json"
 NUMBERS = (
-    *("iterations", "accuracy", "best_accuracy", "best_validation_loss", "loss", "seconds"),
+    *("iterations", "sequences", "accuracy", "best_accuracy", "best_validation_loss", "loss", "seconds"),
     *("test_sequences", "test_right", "test_loss"),
 )
 """The numbers of a result, each None where there is none."""
@@ -390,7 +391,8 @@ def _checked(path: Path, result: dict[str, Any]) -> dict[str, Any]:
     """A result as it was read from `path`. Raises DamagedFile where it says nonsense."""
     if result.get("status") not in STATUSES:
         raise damaged(path, f"status is {result.get('status')!r}; expected one of {', '.join(STATUSES)}")
-    for key in NUMBERS:
+    score = score_of(result).name
+    for key in (*NUMBERS, score, f"best_{score}", f"test_{score}"):
         value = result.get(key)
         if isinstance(value, bool) or not (value is None or isinstance(value, (int, float))):
             raise damaged(path, f"{key} is {value!r}; expected a number")

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import MEMBERS, make_spec
+from conftest import MEMBERS, OPTIMIZERS, make_spec
 
 from tprnn.core import scans
 from tprnn.core.allocations import Allocations
@@ -61,7 +61,7 @@ def test_no_run_takes_less_than_is_estimated(
     assert estimated >= 0.4 * peak or (not compiled and B >= 300), f"{estimated / peak:.2f}"
 
 
-@pytest.mark.parametrize("optimizer", MEMBERS["optimizer"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_parameters_slots_and_gradients_are_counted(optimizer: str, dtype: str) -> None:
     changes = {"task.T": 10, "model.H": 300, "train.batch_size": 1, "train.validation_size": 1, "dtype": dtype}

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from conftest import MEMBERS, make_spec
+from conftest import MEMBERS, OPTIMIZERS, make_spec
 from hostile import Hostile
 from neighbours import FORMS, neighbours
 from quick_runs import After, strip
@@ -184,7 +184,7 @@ def test_bits_do_not_depend_on_which_cache_lines_numbers_lie_in(B: int, H: int, 
             assert torch.equal(found, expected), (name, lines)
 
 
-@pytest.mark.parametrize("optimizer", MEMBERS["optimizer"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("trainer", MEMBERS["trainer"])
 def test_parameters_begin_at_a_cache_line_before_and_after_an_update(trainer: str, optimizer: str) -> None:
     ensemble = Ensemble([make_spec(ODD, trainer=trainer, optimizer=optimizer)])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MEMBERS, make_spec
+from conftest import MEMBERS, OPTIMIZERS, make_spec
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -67,7 +67,7 @@ def ensemble_of(monkeypatch: pytest.MonkeyPatch, structural: dict[str, Any] | No
 
 STRUCTURES: list[tuple[dict[str, Any], dict[str, str]]] = [
     *[({}, {"trainer": trainer, "task": task}) for trainer in MEMBERS["trainer"] for task in MEMBERS["task"]],
-    *[({}, {"trainer": "tptt", "optimizer": optimizer}) for optimizer in MEMBERS["optimizer"]],
+    *[({}, {"trainer": "tptt", "optimizer": optimizer}) for optimizer in OPTIMIZERS],
     *[({"model.activation": activation}, {"trainer": "tptt"}) for activation in ("sigmoid", "relu")],
     ({"trainer.phases": "random"}, {"trainer": "tptt"}),
     ({"trainer.targets": "absolute", "trainer.reading": "paper"}, {"trainer": "tptt"}),

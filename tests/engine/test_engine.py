@@ -31,21 +31,21 @@ from tprnn.trainers.base import State
 # ---- stopping rules
 
 TRAIN = make_spec({"train.validation_size": 10_000}).train
-GOING = Check(100, loss=1.0, mistakes=5, validated=1000, validation_loss=1.0, finite=True, radius=1.0)
+GOING = Check(100, loss=1.0, total=5, validated=1000, validation_loss=1.0, finite=True, radius=1.0)
 
 
 @pytest.mark.parametrize(
     ("check", "progress", "reason"),
     [
         (GOING, Progress(), None),
-        (replace(GOING, mistakes=0, validated=10_000), Progress(), "solved"),
-        (replace(GOING, mistakes=1, validated=10_000), Progress(), None),  # 0.0001 is not below 0.0001
-        (replace(GOING, mistakes=0), Progress(), None),  # 1000 sequences are not the full set
+        (replace(GOING, total=0, validated=10_000), Progress(), "solved"),
+        (replace(GOING, total=1, validated=10_000), Progress(), None),  # 0.0001 is not below 0.0001
+        (replace(GOING, total=0), Progress(), None),  # 1000 sequences are not the full set
         (replace(GOING, finite=False), Progress(), "not_finite"),
         (replace(GOING, radius=20.5), Progress(), "spectral_radius"),
         (replace(GOING, radius=float("nan")), Progress(), None),
         (replace(GOING, iteration=100_000), Progress(), None),  # a budget is no rule of the run
-        (replace(GOING, iteration=100_000, mistakes=0, validated=10_000), Progress(), "solved"),
+        (replace(GOING, iteration=100_000, total=0, validated=10_000), Progress(), "solved"),
         (GOING, Progress(checks_since_best=300), "patience"),
         (GOING, Progress(seconds=1e9), None),
     ],
@@ -146,7 +146,7 @@ def test_a_looser_criterion_is_met_at_any_check(tmp_path: Path) -> None:
 
 
 def test_without_a_criterion_a_run_without_mistakes_goes_on() -> None:
-    right = replace(GOING, mistakes=0, validated=10_000)
+    right = replace(GOING, total=0, validated=10_000)
     assert stop_reason(right, Progress(), replace(TRAIN, success_error=None)) is None
 
 
@@ -168,7 +168,7 @@ def test_validation_sets_are_fresh_or_fixed_as_asked(tmp_path: Path) -> None:
     assert len(set(fixed)) == 1
     assert len(set(fresh)) == 3
     ensemble = Ensemble([runs[0]])
-    chunks = [ensemble.draw("validation", position, 20).inputs for position in range(4)]
+    chunks = [ensemble.draw("validation", position, 20)[0].inputs for position in range(4)]
     training = [ensemble.batch(position).inputs for position in range(4)]
     drawn = [tuple(x.flatten().tolist()) for x in chunks + training]
     assert len(set(drawn)) == 8
@@ -331,10 +331,10 @@ def test_a_loaded_network_answers_as_the_run_said(tmp_path: Path) -> None:
     (outcome,) = run_all([spec])
     network = load(Store(tmp_path).folder(spec).path)
     assert outcome.status == "solved"
-    assert network.accuracy(2000) == 1.0
+    assert network.score(2000) == 1.0
     longer = network.on({"task.T": 40})
     assert longer.sample(5).T == 40
-    assert longer.accuracy(2000) < 1.0
+    assert longer.score(2000) < 1.0
     with pytest.raises(UserError, match=r"unknown key 'task\.length'"):
         network.on({"task.length": 40})
 

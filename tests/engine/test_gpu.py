@@ -84,7 +84,7 @@ def test_the_data_are_those_of_the_cpu_to_the_bit(task: str) -> None:
     there, here = ensemble_on(DEVICE, specs), ensemble_on("cpu", specs)
     for of_there, of_here in [
         *zip(there.batches(there.positions, 3), here.batches(here.positions, 3), strict=True),
-        (there.draw("validation", 7, 50), here.draw("validation", 7, 50)),
+        (there.draw("validation", 7, 50)[0], here.draw("validation", 7, 50)[0]),
     ]:
         assert torch.equal(of_there.inputs.cpu(), of_here.inputs)
         assert torch.equal(of_there.targets.cpu(), of_here.targets)

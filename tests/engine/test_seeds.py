@@ -118,7 +118,7 @@ def test_the_start_is_of_one_seed_and_all_that_is_drawn_later_of_the_other(train
         assert torch.equal(mixed.state.flat()[name], w), name
     assert not torch.equal(mixed.state.params["W_hy"], start.state.params["W_hy"])
     for stream in ("validation", "test"):
-        assert torch.equal(mixed.draw(stream, 0, 10).inputs, data.draw(stream, 0, 10).inputs)
+        assert torch.equal(mixed.draw(stream, 0, 10)[0].inputs, data.draw(stream, 0, 10)[0].inputs)
 
 
 # ---- reports

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MEMBERS, make_spec
+from conftest import OPTIMIZERS, make_spec
 from torch import Tensor
 
 from tprnn.config import member_class
@@ -80,7 +80,7 @@ def other(name: str) -> dict[str, float]:
     return {k: (v * 10 if k == "eps" else v * 0.9 + 0.01) for k, v in settings.items() if k not in ("name", "rule")}
 
 
-@pytest.mark.parametrize("name", MEMBERS["optimizer"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_runs_with_different_numbers_do_not_touch_each_other(name: str) -> None:
     start, steps = torch.ones(2, 3, 4, dtype=torch.float64), gradients(20, 2, 3, 4)
     rates = per_run([RATE, 0.5 * RATE], torch.float64, "cpu")
@@ -90,7 +90,7 @@ def test_runs_with_different_numbers_do_not_touch_each_other(name: str) -> None:
         assert torch.allclose(together[r], alone[0], rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", MEMBERS["optimizer"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_rate_zero_moves_nothing(name: str) -> None:
     start = torch.ones(1, 3, 4, dtype=torch.float64)
     assert torch.equal(run(make(name, [{}]), start, gradients(3, 1, 3, 4), 0.0), start)

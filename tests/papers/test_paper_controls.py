@@ -43,6 +43,7 @@ columns:
 def write_recipe(folder: Path, text: str) -> None:
     (folder / "paper" / f"{NAME}.yaml").write_text(text)
     recipes.names.cache_clear()
+    recipes.figure_names.cache_clear()
     recipes.recipe.cache_clear()
 
 
@@ -56,6 +57,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     write_recipe(folder, TRIAL)
     yield folder
     recipes.names.cache_clear()
+    recipes.figure_names.cache_clear()
     recipes.recipe.cache_clear()
 
 

@@ -59,6 +59,7 @@ def write_recipe(folder: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     recipes.names.cache_clear()
+    recipes.figure_names.cache_clear()
     recipes.recipe.cache_clear()
 
 
@@ -69,6 +70,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     write_recipe(tmp_path / "conf", TRIAL)
     yield tmp_path / "conf"
     recipes.names.cache_clear()
+    recipes.figure_names.cache_clear()
     recipes.recipe.cache_clear()
 
 

@@ -89,7 +89,7 @@ def test_a_run_that_is_going_on_still_counts_as_of_what_it_had(make: Make, outpu
     folder = make({"train.max_iterations": 5000}, **cut(5000))
     spec = folder.read_spec().replace({"train.max_iterations": 20_000})
     folder.set_budget(spec.train)
-    columns = ("max_iterations", "seeds", "accuracy_median", "started")
+    columns = ("max_iterations", "seeds", "score_median", "started")
     assert line(table_of(outputs), *columns) == [("5000", "1", "0.5", "0"), ("20000", "0", "", "1")]
     folder.write_result({"status": "interrupted", "stopped_by": "signal", "iterations": 7000})
     assert line(table_of(outputs, "max_iterations=5000"), *columns[1:]) == [("1", "0.5", "0")]
@@ -99,7 +99,7 @@ def test_several_old_folders_of_a_run_count_as_one(tmp_path: Path) -> None:
     outputs = str(tmp_path / "outputs")
     shutil.copytree(OLD, outputs)
     table = table_of(outputs, f"seed={TWO_BUDGETS}")
-    assert line(table, "max_iterations", "seeds", "accuracy_median") == [("60", "1", "0.257"), ("80", "1", "0.264")]
+    assert line(table, "max_iterations", "seeds", "score_median") == [("60", "1", "0.257"), ("80", "1", "0.264")]
 
 
 # ---- papers

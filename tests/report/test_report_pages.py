@@ -31,7 +31,7 @@ def test_csv_holds_every_digit(make: Make, outputs: str) -> None:
     make({"trainer.alpha": 1e-9}, accuracy=1 / 3, seconds=2 / 3)
     table = table_of(outputs)
     assert [float(line["alpha"]) for line in table] == [1e-9, 0.1 + 0.2]
-    assert [float(line["accuracy_max"]) for line in table] == [1 / 3, 1 / 3]
+    assert [float(line["score_max"]) for line in table] == [1 / 3, 1 / 3]
     assert [float(line["seconds_median"]) for line in table] == [2 / 3, 2 / 3]
 
 

@@ -136,7 +136,8 @@ def test_runs_warns_of_damage_and_goes_on(make: Make, outputs: str) -> None:
 
 def test_summaries_take_rows_of_any_origin() -> None:
     rows: list[Row] = [
-        {"status": "solved", "iterations": n, "accuracy": 1.0, "seconds": None, "seed": n} for n in (1, 3)
+        {"status": "solved", "iterations": n, "seconds": None, "seed": n} | {"score": "accuracy", "last_score": 1.0}
+        for n in (1, 3)
     ]
     (group,) = group_rows(rows)
     assert (summarise(group).seeds, summarise(group).seconds) == (2, None)

@@ -151,9 +151,9 @@ def test_median_least_and_most_over_seeds(make: Make, outputs: str, count: int) 
         "iterations_median": statistics.median(iterations),
         "iterations_min": min(iterations),
         "iterations_max": max(iterations),
-        "accuracy_median": statistics.median(accuracy),
-        "accuracy_min": min(accuracy),
-        "accuracy_max": max(accuracy),
+        "score_median": statistics.median(accuracy),
+        "score_min": min(accuracy),
+        "score_max": max(accuracy),
         "seconds_median": statistics.median(seconds),
     }
     assert {key: float(line[key]) for key in expected} == expected
@@ -197,7 +197,7 @@ def test_unfinished_runs_are_counted_and_enter_no_number(make: Make, outputs: st
         header, cells = markdown_cells(make_table(read_rows(outputs)[0]))
     expected = {"seeds": 2, "solved": 1, "interrupted": 1, "failed": 1, "running": 2, "started": 1}
     assert {key: int(line[key]) for key in expected} == expected
-    assert line["accuracy_median"] == str(statistics.median([0.5, 0.25]))
+    assert line["score_median"] == str(statistics.median([0.5, 0.25]))
     assert cells[header.index("unfinished")] == "1 interrupted, 1 failed, 2 running, 1 started"
 
 
@@ -213,13 +213,13 @@ def test_a_group_without_a_finished_run_is_shown(make: Make, outputs: str) -> No
         "unfinished": "1 failed",
     }
     (line,) = table_of(outputs)
-    assert line["iterations_median"] == line["accuracy_median"] == line["seconds_median"] == ""
+    assert line["iterations_median"] == line["score_median"] == line["seconds_median"] == ""
 
 
 def test_numbers_that_are_not_finite_leave_a_table(make: Make, outputs: str) -> None:
     make({"seed": 0}, status="diverged", accuracy=float("nan"), loss=float("nan"))
     make({"seed": 1}, status="diverged", accuracy=0.5, loss=float("inf"))
-    assert [line["accuracy_median"] for line in table_of(outputs)] == ["0.5"]
+    assert [line["score_median"] for line in table_of(outputs)] == ["0.5"]
 
 
 def test_a_tree_of_two_hundred_runs_is_summarised_group_by_group(make: Make, outputs: str) -> None:

@@ -12,9 +12,16 @@ from torch import Tensor
 from tprnn.config import member_class
 from tprnn.core.streams import Stream
 from tprnn.errors import UserError
+from tprnn.models.base import readout_of
+from tprnn.readouts.base import Answers
 from tprnn.tasks.base import Batch, Task
 
 N = 20_000
+
+
+def right(task: Any, y: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Which sequences raw outputs answer rightly."""
+    return task.measure(Answers(y, targets, readout_of(None, task)))
 
 
 def sample(name: str, T: int, reading: str = "released", n: int = N, runs: int = 1) -> tuple[Task, Batch]:
@@ -114,15 +121,15 @@ def test_adding_judges_by_its_reading() -> None:
     targets = torch.full((1, 1, 5, 1), 0.5)
     released, _ = sample("adding", 10, "released", n=1)
     paper, _ = sample("adding", 10, "paper", n=1)
-    assert released.right(y, targets)[0].tolist() == [True, True, True, True, False]  # squared error <= 0.04
-    assert paper.right(y, targets)[0].tolist() == [True, True, False, False, False]  # error < 0.04
+    assert right(released, y, targets)[0].tolist() == [True, True, True, True, False]  # squared error <= 0.04
+    assert right(paper, y, targets)[0].tolist() == [True, True, False, False, False]  # error < 0.04
 
 
 @pytest.mark.parametrize(("reading", "chance"), [("released", 0.64), ("paper", 0.1536)])
 def test_the_constant_answer_of_adding_is_right_that_often(reading: str, chance: float) -> None:
     task, batch = sample("adding", 20, reading)
     half = torch.full_like(batch.targets, 0.5)
-    assert task.right(half, batch.targets).double().mean().item() == pytest.approx(chance, abs=4 * (0.25 / N) ** 0.5)
+    assert right(task, half, batch.targets).double().mean().item() == pytest.approx(chance, abs=4 * (0.25 / N) ** 0.5)
 
 
 # inputs and answers by hand: symbols as a, b, ...; blank _, recall mark *
@@ -200,7 +207,7 @@ def test_one_wrong_step_makes_a_sequence_wrong(name: str) -> None:
     y = torch.nn.functional.one_hot(batch.targets, task.outputs).double()
     y[0, 7, 2] = 0.0
     y[0, 7, 2, (batch.targets[0, 7, 2] + 1) % task.outputs] = 1.0
-    assert task.right(y, batch.targets)[0].tolist() == [True, True, False, True, True]
+    assert right(task, y, batch.targets)[0].tolist() == [True, True, False, True, True]
 
 
 @pytest.mark.parametrize(("name", "T"), [("copy_memory", 5), ("sequence_expansion", 10), ("sequence_expansion", 7)])
@@ -250,7 +257,7 @@ def test_chance_is_the_accuracy_of_the_best_constant_answer(name: str, settings:
         rows, counts = torch.unique(targets[0].T, dim=0, return_counts=True)
         best = rows[counts.argmax()]  # [S]
         answer = torch.nn.functional.one_hot(best, task.outputs)[None, :, None].expand(1, -1, 20_000, -1)
-    found = task.right(answer, targets).double().mean().item()
+    found = right(task, answer, targets).double().mean().item()
     expected = task.chance(spec.config["task"])
     assert abs(found - expected) < 5 * (expected * (1 - expected) / 20_000) ** 0.5
 
@@ -296,8 +303,8 @@ def test_contract_of_a_task(name: str) -> None:
         assert batch.inputs.shape[-1] == task.inputs
     if task.readout == "softmax":  # the right answers are right, all others wrong
         y = torch.nn.functional.one_hot(batch.targets, task.outputs).double()
-        assert task.right(y, batch.targets).all()
-        assert not task.right(-y, batch.targets).any()
+        assert right(task, y, batch.targets).all()
+        assert not right(task, -y, batch.targets).any()
     else:
-        assert task.right(batch.targets, batch.targets).all()
-        assert not task.right(batch.targets + 1, batch.targets).any()
+        assert right(task, batch.targets, batch.targets).all()
+        assert not right(task, batch.targets + 1, batch.targets).any()

@@ -121,7 +121,7 @@ def validation_points() -> list[Point]:
 
             @torch.inference_mode()
             def validate(ensemble: Ensemble = ensemble) -> None:
-                ensemble.judge(ensemble.draw("validation", 0, CHUNK))
+                ensemble.judge(*ensemble.draw("validation", 0, CHUNK))
 
             each = least_seconds(validate) / (CHUNK / ROWS)
             found.append(Point("validation", T, H, ROWS, R, each / R, (R,), spec))

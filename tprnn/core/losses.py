@@ -36,6 +36,3 @@ def squared_error(y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     _, S, B, _ = y.shape
     difference = y - targets
     return difference.square().sum((1, 2, 3)) / (S * B), difference.mul_(2.0 / (S * B))
-
-
-LOSSES = {"softmax": softmax_cross_entropy, "linear": squared_error}

@@ -57,9 +57,14 @@ class Stream:
     """
 
     def __init__(self, seeds: Sequence[int], name: str, device: str | torch.device = "cpu") -> None:
+        self.seeds, self.name = list(seeds), name
         keys = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for seed in seeds]
         self.k0 = torch.tensor([int.from_bytes(key[0:4], "little") for key in keys], device=device)
         self.k1 = torch.tensor([int.from_bytes(key[4:8], "little") for key in keys], device=device)
+
+    def child(self, name: str) -> Stream:
+        """A stream of the same seeds for something that belongs to this one."""
+        return Stream(self.seeds, f"{self.name}/{name}", self.k0.device)
 
     def words(self, positions: Sequence[int] | Tensor, count: int) -> Tensor:
         """[P, R, count] whole numbers, uniform on 0 .. 2^32 - 1, for P positions.
@@ -75,6 +80,24 @@ class Stream:
             kernels("compiled_streams").words(out.numpy(), self.k0.numpy(), self.k1.numpy(), array(of_runs))
             return out
         return philox_words(self.k0, self.k1, position, count)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What drawn states are functions of: (seed, iteration, step).
+
+    Args:
+        stream: the words.
+        position: the iteration, or that of each run [R].
+    """
+
+    stream: Stream
+    position: int | Tensor
+
+    def uniforms(self, T: int, B: int, H: int, dtype: torch.dtype) -> Tensor:
+        """Uniform numbers on [0, 1), [R, T, B, H]."""
+        positions = self.position[None] if isinstance(self.position, Tensor) else [self.position]
+        return uniform(self.stream.words(positions, T * B * H)[0], dtype).unflatten(-1, (T, B, H))
 
 
 def philox_words(k0: Tensor, k1: Tensor, position: Tensor, count: int) -> Tensor:

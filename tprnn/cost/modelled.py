@@ -18,14 +18,16 @@ constants of a machine stand in machines.yaml; docs/scaling.md holds the model t
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from torch import Tensor
 
 from tprnn.config import RunSpec, TrainSettings, member_class
-from tprnn.core.streams import Seeds
+from tprnn.core.streams import Seeds, Stream
 from tprnn.engine.queue import ensemble_size
 
 if TYPE_CHECKING:
@@ -192,7 +194,7 @@ def _shape(spec: RunSpec, costs: Costs) -> Shape:
         return member_class(kind, spec.config[kind]["rule"])
 
     dtype = getattr(torch, spec.config["dtype"])
-    task = member("task")(spec.settings("task"))
+    task = member("task").open(spec.settings("task"), spec.execution.get("data"))
     model = member("model")(spec.settings("model"), task, dtype, "cpu")
     optimizer = member("optimizer")([spec.settings("optimizer")], dtype, "cpu")
     trainer = member("trainer")([spec.settings("trainer")], Seeds([0], [0]), model, optimizer)
@@ -202,13 +204,13 @@ def _shape(spec: RunSpec, costs: Costs) -> Shape:
     return Shape(
         costs=costs,
         T=T,
-        B=spec.train.batch_size,
+        B=type(trainer).batch_size(spec.config),
         H=model.H,
         parameters=sum(sizes.values()),
         slots=sum(slot.shape == some.shape for slot in optimizer.start(some).values()),
         bytes=dtype.itemsize,
         fixed=sum(sizes[name] for name in trainer.fixed),
-        outputs=(S, task.outputs),
+        outputs=(S, model.reader.width),
         words=task.words,
         drawn=drawn,
         kept=kept,
@@ -218,22 +220,26 @@ def _shape(spec: RunSpec, costs: Costs) -> Shape:
 
 def _sequence(task: Task, dtype: torch.dtype) -> tuple[tuple[int, int], int, int]:
     """(T, S), and the bytes that a further sequence of a batch takes while it is drawn and afterwards."""
-    import torch
 
     from tprnn.core.allocations import Allocations
 
     counts = []
     for sequences in (2, 3):  # a batch of one is a special case of some copies
         with Allocations() as counted:
-            words = torch.empty(1, sequences, task.words, dtype=torch.int64, device="meta")
-            batch = task.sample(words).cast(dtype)
-            del words
+            batch = task.batch(_Unknown([0], "train", "meta"), [0], sequences).cast(dtype)
         counts.append((counted.peak, counted.now))
     drawn, kept = (more - fewer for fewer, more in zip(*counts, strict=True))
     return (batch.T, batch.outputs), drawn, kept
 
 
 # ---- one run
+
+
+class _Unknown(Stream):
+    """Words without values, of which nothing but their room is known."""
+
+    def words(self, positions: Sequence[int] | Tensor, count: int) -> Tensor:
+        return self.k0.new_empty(len(positions), len(self.k0), count)
 
 
 def run_seconds(spec: RunSpec, stack: int) -> float:

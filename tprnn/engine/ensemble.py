@@ -16,10 +16,11 @@ from torch import Tensor
 
 from tprnn.config import RunSpec, member_class, seeds_of
 from tprnn.core.products import norm, spectral_radius
-from tprnn.core.streams import Seeds, Stream
+from tprnn.core.streams import Draws, Seeds, Stream
 from tprnn.core.work import Workspace
 from tprnn.engine.graph import Captured
-from tprnn.tasks.base import Batch
+from tprnn.models.base import Model
+from tprnn.tasks.base import Batch, Task
 from tprnn.trainers.base import State, Trainer
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -65,14 +66,17 @@ class Ensemble:
         self.dtype = DTYPES[first.config["dtype"]]
         init, data = zip(*(seeds_of(spec.config) for spec in self.specs), strict=True)
         self.seeds = Seeds(init, data)
-        self.task = _member(first, "task")(first.settings("task"))
+        self.task: Task = _member(first, "task").open(first.settings("task"), first.execution.get("data"))
         model = _member(first, "model")(first.settings("model"), self.task, self.dtype, device)
         self.work = work
         model.work = work or model.work
         optimizer = _member(first, "optimizer")([one.settings("optimizer") for one in self.specs], self.dtype, device)
         settings = [one.settings("trainer") for one in self.specs]
         self.trainer: Trainer = _member(first, "trainer")(settings, self.seeds, model, optimizer)
-        self.model = model
+        self.model: Model = model
+        self.sizes = self.task.sizes(first.config["task"])
+        self.test_size = self.sizes.get("test", self.train.validation_size)
+        self.batch_size = type(self.trainer).batch_size(first.config)
         self.watched = (*model.recurrent, *self.trainer.recurrent)
         self.state = self.trainer.start() if state is None else state.in_order(self.trainer.shapes())
         R = len(self.specs)
@@ -107,7 +111,7 @@ class Ensemble:
     def advance(self) -> None:
         """The next iteration of all runs."""
         if not self._drawn:
-            words = len(self.specs) * self.train.batch_size * self.task.words
+            words = len(self.specs) * self.batch_size * max(1, self.task.words)
             count = max(1, min(self.train.check_every, self._at_once // words))
             self._drawn.extend(self.batches(self.positions, count))
         batch = self._drawn.popleft()
@@ -122,74 +126,84 @@ class Ensemble:
 
     def batches(self, positions: Tensor, count: int) -> list[Batch]:
         """Training batches of `count` iterations from `positions` [R] on: functions of seeds and positions."""
-        B, words = self.train.batch_size, self.task.words
         ahead = positions + torch.arange(count, device=self.device)[:, None]
-        drawn = self._streams["train"].words(ahead, B * words).view(-1, B, words)
-        return self.task.sample(drawn).cast(self.dtype).split(count)
+        return self.task.batch(self._streams["train"], ahead, self.batch_size).cast(self.dtype).split(count)
 
     def batch(self, position: int) -> Batch:
         """The training batch of one iteration."""
         return self.batches(torch.full_like(self.positions, position), 1)[0]
 
     def validate(self, checks: Sequence[int], full: Sequence[bool | None]) -> tuple[Tensor, Tensor, Tensor]:
-        """Mistakes, sequences looked at and their mean loss E, [R] each, of check number `checks[r]` of each run.
+        """Scores summed, sequences looked at and their mean loss E, [R] each, of check number `checks[r]` of each run.
 
-        A run's set is looked at in chunks of 1000 until it has too many mistakes to count as solved, or to its end
-        where `full`; not at all where that is None.
+        Of a score that counts what is summed are mistakes, and a run's set is looked at in chunks of 1000 until it has
+        too many of them to count as solved, or to its end where `full`; not at all where that is None.
         """
-        size = self.train.validation_size
+        size, counted = self.train.validation_size, self.task.score.counted
         chunks = -(-size // _CHUNK)
-        fresh = self.train.validation == "fresh"
+        fresh = self.train.validation == "fresh" and "validation" not in self.sizes
         start = torch.tensor([check * chunks if fresh else 0 for check in checks], device=self.device)
         few = (self.train.success_error or 1.0) * size  # without a criterion no number of mistakes is too many
-        enough = [0.0 if whole is None else float(size + 1) if whole else few for whole in full]
+        enough = [0.0 if whole is None else float(size + 1) if whole or not counted else few for whole in full]
         limit = torch.tensor(enough, dtype=torch.float64, device=self.device)
-        mistakes, seen = torch.zeros(2, len(self.specs), dtype=torch.int64, device=self.device)
-        losses = torch.zeros_like(limit)
+        seen = torch.zeros(len(self.specs), dtype=torch.int64, device=self.device)
+        total, losses = (seen if counted else torch.zeros_like(limit)).clone(), torch.zeros_like(limit)
         for chunk in range(chunks):
-            going = mistakes < limit
+            going = total < limit if counted else limit > 0.0
             if not going.any():
                 break
             count = min(_CHUNK, size - chunk * _CHUNK)
-            right, loss = self.judge(self.draw("validation", start + chunk, count))
-            mistakes += torch.where(going, count - right, 0)
+            found, loss = self.judge(*self.draw("validation", start + chunk, count))
+            total += torch.where(going, count - found if counted else found, 0)
             seen += torch.where(going, count, 0)
             losses += torch.where(going, loss, 0.0)
-        return mistakes, seen, losses / seen
+        return total, seen, losses / seen
 
-    def draw(self, stream: str, position: int | Tensor, count: int) -> Batch:
-        """One batch of `count` sequences at one position of a stream, or at a position [R] of each run."""
+    def draw(self, split: str, position: int | Tensor, count: int) -> tuple[Batch, Draws | None]:
+        """A chunk of at most 1000 sequences at one position of a split, or at a position [R] of each run.
+
+        With it, what states are functions of, where the network draws them.
+        """
         positions = position[None] if isinstance(position, Tensor) else [position]
-        words = self._streams[stream].words(positions, count * self.task.words)
-        return self.task.sample(words.view(len(self.specs), count, self.task.words)).cast(self.dtype)
+        stream = self._streams[split]
+        # of a set the last chunk stands where whole ones before it end
+        batch = self.task.batch(stream, positions, _CHUNK if split in self.sizes else count).first(count)
+        return batch.cast(self.dtype), Draws(stream.child("states"), position) if self.model.drawn else None
 
-    def judge(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """How many sequences of a batch are answered rightly, and the sum of their losses E, [R] each.
+    def judge(
+        self, batch: Batch, draws: Draws | None = None, params: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of the scores of a batch's sequences, and that of their losses E, [R] each.
 
         `params`: those to answer with; None: as they are now.
         """
         given = self.state.params if params is None else params
-        R = len(self.specs)
-        right = torch.zeros(R, dtype=torch.int64, device=self.device)
+        R, counted = len(self.specs), self.task.score.counted
         loss = torch.zeros(R, dtype=torch.float64, device=self.device)
-        for part in batch.parts(_ROWS):
-            y, mean = self.model.answers(given, part)
-            right += (self.task.right(y, part.targets) & y.isfinite().all(-1).all(1)).sum(-1)
-            loss += mean * part.inputs.shape[2]
-        return right, loss
+        total = torch.zeros(R, dtype=torch.int64, device=self.device) if counted else loss.clone()
+        for number, part in enumerate(batch.parts(_ROWS)):
+            of_part = draws and Draws(draws.stream.child(str(number)), draws.position)
+            answers, mean = self.model.answers(given, part, of_part)
+            score = self.task.measure(answers)
+            if counted:  # what is no number answers nothing
+                score = score & answers.y.isfinite().all(-1).all(1).unflatten(1, (part.sequences, -1)).all(-1)
+            total += score.sum(-1)
+            loss += mean * part.sequences
+        return total, loss
 
     def examine(self, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Sequences of the test set that are answered rightly with `params`, and their mean loss E, [R] each.
+        """The scores of the test set with `params`, summed (right answers, where it counts), and the mean loss E.
 
-        The set has as many sequences as the full validation set, and no decision of a run looks at it.
+        [R] each. The set has as many sequences as the full validation set, or all that the task has, and no decision of
+        a run looks at it.
         """
-        size = self.train.validation_size
+        size = self.test_size
         parts = [
-            self.judge(self.draw("test", chunk, min(_CHUNK, size - chunk * _CHUNK)), params)
+            self.judge(*self.draw("test", chunk, min(_CHUNK, size - chunk * _CHUNK)), params)
             for chunk in range(-(-size // _CHUNK))
         ]
-        right, loss = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
-        return right, loss / size
+        total, loss = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
+        return total, loss / size
 
     def layers(self) -> dict[str, Tensor]:
         """What the rule tells of each time step, on the batch of the last iteration, [R, T] by name."""

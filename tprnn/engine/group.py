@@ -15,6 +15,7 @@ from tprnn.core.products import norm
 from tprnn.engine.ensemble import Ensemble
 from tprnn.engine.runs import BEST, Check, Exam, Run, stop_reason
 from tprnn.engine.signals import Stop
+from tprnn.scores import Score
 
 
 class Group:
@@ -56,6 +57,11 @@ class Group:
         return parts
 
     @property
+    def score(self) -> Score:
+        """What the task measures."""
+        return self.ensemble.task.score
+
+    @property
     def remaining(self) -> int:
         """Iterations to the next check, the same for all, or to the end of a run's budget before it."""
         return min(run.remaining for run in self.runs)
@@ -92,7 +98,7 @@ class Group:
             if self.moved and run.progress.iteration % train.check_every == 0:
                 full[row] = (numbers[row] + 1) % train.full_check_every == 0
                 due.append((run, row))
-        mistakes, validated, losses = (found.tolist() for found in ensemble.validate(numbers, full))
+        totals, validated, losses = (found.tolist() for found in ensemble.validate(numbers, full))
         finite = ensemble.finite().tolist()
         probed = self._probes()
         layers = {name: values.tolist() for name, values in ensemble.layers().items()} if self._asked("layers") else {}
@@ -108,17 +114,17 @@ class Group:
             known = [values[row] for values in radii.values() if values[row] == values[row]]
             radius = max(known, default=float("nan"))
             sound = finite[row] and abs(loss) < float("inf")
-            check = Check(progress.iteration, loss, mistakes[row], validated[row], losses[row], sound, radius)
+            check = Check(progress.iteration, loss, totals[row], validated[row], losses[row], sound, radius, self.score)
             progress.checks_since_best += 1
             reason = self._judge(run, check)
             if reason and check.validated < train.validation_size:  # what is reported is always of the full set
                 wrong, seen, mean = ensemble.select([row]).validate([numbers[row]], [True])
-                check = replace(check, mistakes=int(wrong), validated=int(seen), validation_loss=float(mean))
+                check = replace(check, total=wrong.item(), validated=int(seen), validation_loss=float(mean))
                 reason = self._judge(run, check)
             line = {
                 "iteration": progress.iteration,
                 "loss": check.loss,
-                "accuracy": 1.0 - check.error,
+                self.score.name: check.value,
                 "validated": check.validated,
                 "validation_loss": check.validation_loss,
                 "seconds": round(progress.seconds, 3),
@@ -153,10 +159,11 @@ class Group:
         full: list[bool | None] = [None] * len(self.ensemble.specs)
         for run, row in rows.items():
             numbers[row], full[row] = self._checks_before(run), True
-        mistakes, validated, losses = (found.tolist() for found in self.ensemble.validate(numbers, full))
+        totals, validated, losses = (found.tolist() for found in self.ensemble.validate(numbers, full))
         for run, row in rows.items():
             loss, nan = run.loss_since_check(), float("nan")
-            looks[run] = Check(run.progress.iteration, loss, mistakes[row], validated[row], losses[row], True, nan)
+            seen = totals[row], validated[row], losses[row]
+            looks[run] = Check(run.progress.iteration, loss, *seen, True, nan, self.score)
         return looks
 
     def examine(self, run: Run, check: Check) -> Exam | None:
@@ -170,8 +177,8 @@ class Group:
             best = ensemble.state.params
         if not best:
             return None
-        right, loss = ensemble.examine(best)
-        return Exam(ensemble.train.validation_size, int(right), float(loss))
+        total, loss = ensemble.examine(best)
+        return Exam(ensemble.test_size, total.item(), float(loss))
 
     def _asked(self, probe: str) -> bool:
         return bool(getattr(self.runs[0].spec.probe, probe))
@@ -183,7 +190,8 @@ class Group:
         """
         progress, train = run.progress, self.ensemble.train
         if check.validated == train.validation_size:
-            progress.best_accuracy = max(progress.best_accuracy, 1.0 - check.error)
+            so_far = progress.best_score
+            progress.best_score = check.value if so_far is None else self.score.better(so_far, check.value)
             progress.best_validation_loss = min(progress.best_validation_loss, check.validation_loss)
             if check.error < progress.best_error:
                 progress.checks_since_best = 0

@@ -303,6 +303,8 @@ def _stand(run: Run) -> None:
     if checkpoint := run.folder.load_checkpoint():
         tensors, state = checkpoint
         run.tensors = {name: value for name, value in tensors.items() if not name.startswith(BEST)}
+        if "best_accuracy" in state:  # of before there were other scores
+            state["best_score"] = state.pop("best_accuracy")
         if "best_loss" in state:
             run.best = {name.removeprefix(BEST): w for name, w in tensors.items() if name.startswith(BEST)}
         else:  # of before checks of equal error were told apart: only fewer mistakes are known to be better

@@ -13,8 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from tprnn.config import RunSpec, TrainSettings
+from tprnn.config import RunSpec, TrainSettings, member_class
 from tprnn.engine.machine import machine
+from tprnn.scores import ACCURACY, Score
 from tprnn.store import RunFolder
 
 REFUSED = "refused"
@@ -49,7 +50,7 @@ class Progress:
     best_loss: float = float("inf")
     """The validation loss of the best check: the least one among those of the least error."""
     checks_since_best: int = 0
-    best_accuracy: float = 0.0
+    best_score: float | None = None
     """Over checks that used the full validation set."""
     best_validation_loss: float = float("inf")
     """Over the same checks."""
@@ -72,7 +73,8 @@ class Exam:
     """The test set, looked at once, with the weights of the best check."""
 
     sequences: int
-    right: int
+    total: float
+    """Right answers, of a score that counts; else its sum."""
     loss: float
     """Mean E."""
 
@@ -83,18 +85,26 @@ class Check:
 
     iteration: int
     loss: float
-    mistakes: int
+    total: float
+    """Mistakes, of a score that counts; else the sum of scores."""
     validated: int
     validation_loss: float
     """Mean E of the validated."""
     finite: bool
     radius: float
     """The largest of the watched spectral radii; nan where none needed computing."""
+    score: Score = ACCURACY
 
     @property
     def error(self) -> float:
-        """Share of mistakes among the validated."""
-        return self.mistakes / self.validated
+        """Share of mistakes among the validated, or the mean score as something of which less is better."""
+        mean = self.total / self.validated
+        return mean if self.score.counted else self.score.error(mean)
+
+    @property
+    def value(self) -> float:
+        """The mean score."""
+        return self.score.value(self.error)
 
 
 def stop_reason(check: Check, progress: Progress, train: TrainSettings) -> str | None:
@@ -102,7 +112,8 @@ def stop_reason(check: Check, progress: Progress, train: TrainSettings) -> str |
     if not check.finite:
         return "not_finite"
     whole = check.validated == train.validation_size
-    if train.success_error is not None and whole and check.error < train.success_error:
+    criterion = train.success_error if check.score.counted else None
+    if criterion is not None and whole and check.error < criterion:
         return "solved"
     if train.spectral_radius_limit is not None and check.radius > train.spectral_radius_limit:
         return "spectral_radius"
@@ -131,19 +142,26 @@ def result_of(
 
     A check that only the budget asked for counts among the best here, but not in `progress`, which goes on.
     """
-    best_accuracy, best_loss = progress.best_accuracy, progress.best_validation_loss
+    rule, score = member_class("trainer", spec.config["trainer"]["rule"]), spec.score
+    best, best_loss = progress.best_score, progress.best_validation_loss
     if check is not None:
-        best_accuracy, best_loss = max(best_accuracy, 1.0 - check.error), min(best_loss, check.validation_loss)
+        best = check.value if best is None else score.better(best, check.value)
+        best_loss = min(best_loss, check.validation_loss)
+    elif best is None and score.counted:
+        best = 0.0  # nothing has been answered rightly yet
+    tested = {f"test_{score.name}": None if exam is None else exam.total / exam.sequences}
     return {
         "status": STATUS_OF[stopped_by],
         "stopped_by": stopped_by,
         "iterations": progress.iteration,
-        "accuracy": None if check is None else 1.0 - check.error,
+        "sequences": progress.iteration * rule.sequences(spec.config),
+        "score": score.as_dict(),
+        score.name: None if check is None else check.value,
         "loss": None if check is None else check.loss,
-        "best_accuracy": best_accuracy,
+        f"best_{score.name}": best,
         "best_validation_loss": best_loss,
         "test_sequences": None if exam is None else exam.sequences,
-        "test_right": None if exam is None else exam.right,
+        **({"test_right": None if exam is None else int(exam.total)} if score.counted else tested),
         "test_loss": None if exam is None else exam.loss,
         "seconds": round(progress.seconds, 3),
         "signature": spec.signature,

@@ -1,31 +1,44 @@
 """The contract of a network.
 
-A trainer sees a network as: parameters by name; `forward`, all states of a batch; `readout`, the loss and its
-derivative by the states that carry an output; `adjoint`, that derivative carried back through time to every
-pre-activation; `gradients`, an error signal at the pre-activations turned into gradients of chosen parameters.
-The last one serves backpropagation and local rules alike: they differ in the signal only.
+A rule sees a network as: parameters by name; `forward`, all states of a batch; `readout`, the loss and its derivative
+by the states that carry an output (tprnn/readouts); `adjoint`, that derivative carried back through time to every
+pre-activation; `gradients`, an error signal at the pre-activations turned into gradients of chosen parameters. The last
+one serves backpropagation and local rules alike: they differ in the signal only. What a rule may count on beyond
+`forward` and `readout` a network says by its `traits`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from tprnn.config import member_class
 from tprnn.core import scans
 from tprnn.core.activations import Activation
 from tprnn.core.init import WORK, Initialisation
-from tprnn.core.losses import LOSSES
-from tprnn.core.products import lookup, lookup_gradient, outer_sum, row_product, row_sum
-from tprnn.core.streams import Stream
+from tprnn.core.products import lookup, lookup_gradient, row_product, row_sum
+from tprnn.core.streams import Draws, Stream
 from tprnn.core.work import Workspace, step_slices
+from tprnn.readouts.base import Answers, Reading, Readout, Tensors
+from tprnn.settings import setting
 from tprnn.tasks.base import Batch, Task
 
-Tensors = Mapping[str, Tensor]
+GRADIENT = "gradient"
+"""A trait: it has `adjoint` and `gradients`."""
+ADDITIVE = "additive"
+"""A trait: a_t = x_t W_xh + h_{t-1} W_hh + b_h, h_t = sigma(a_t): what an inverse G (manchev2020 eq. 7) stands on."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What every network has: a read-out in the place of its task's."""
+
+    readout: dict[str, Any] | None = setting(before=None)
 
 
 @dataclass(frozen=True)
@@ -33,55 +46,51 @@ class States:
     """A forward pass. Buffers belong to the workspace: they hold until the next pass of the same shape."""
 
     h: Tensor
-    """[R, T + 1, B, H], h[:, 0] = h_0 = 0."""
+    """[R, T + 1, B, H], h[:, 0] = h_0 = 0: what the read-out sees. M rows of a sequence, where states are drawn."""
     h_t: list[Tensor]
     """Its slices, [R, B, H] each, or [B, H] for R = 1."""
     valid: list[Tensor]
     """1 in a sequence and 0 before its start, [R, B, 1] or [B, 1], for the first `batch.empty` steps only."""
     batch: Batch
-
-
-@dataclass(frozen=True)
-class Readout:
-    """The global loss and its derivatives."""
-
-    loss: Tensor
-    """E, [R]."""
-    y: Tensor
-    """Raw outputs (logits, or values), [R, S, B, O]."""
-    dy: Tensor
-    """dE/dy, [R, S, B, O]."""
-    dh: Tensor
-    """dE/dh_t of the last S steps through their own outputs, [R, S, B, H]."""
+    more: Mapping[str, Tensor] = field(default_factory=dict)
+    """What else the network keeps of the pass (cells, gates, probabilities), for its own `adjoint` and `gradients`."""
 
 
 class Model(ABC):
-    """A network for a task. `Settings` are its YAML keys."""
+    """A network for a task. `Settings` are its YAML keys; they begin with those of `ModelSettings`."""
 
     Settings: ClassVar[type]
     parameters: ClassVar[tuple[str, ...]]
-    """Names of all parameters."""
+    """Names of the parameters of its recurrence; those of the read-out come after them."""
     recurrent: ClassVar[tuple[str, ...]]
     """Square matrices whose spectral radius is watched."""
-    additive: ClassVar[bool] = False
-    """Whether a_t = x_t W_xh + h_{t-1} W_hh + b_h and h_t = sigma(a_t): what the inverse G of eq. 7 stands on."""
+    traits: ClassVar[frozenset[str]] = frozenset({GRADIENT})
+    """What rules may count on (`Trainer.needs`)."""
+    drawn: ClassVar[bool] = False
+    """Whether its states are drawn: `forward` then gets numbers to draw them by."""
 
     H: int
-    """Hidden units."""
+    """Hidden units that the read-out sees."""
     activation: Activation
+    """Of networks that are additive."""
     compiled: bool = False
     """Whether recurrences run compiled (core/scans.py)."""
     starts: tuple[Initialisation, Initialisation]
     """How square hidden matrices start, and how all other matrices do."""
 
-    def __init__(self, task: Task, dtype: torch.dtype, device: str | torch.device) -> None:
-        self.inputs, self.outputs, self.readout_kind = task.inputs, task.outputs, task.readout
+    def __init__(self, settings: Any, task: Task, dtype: torch.dtype, device: str | torch.device) -> None:
+        self.inputs, self.outputs = task.inputs, task.outputs
+        self.reader = readout_of(settings.readout, task)
         self.dtype, self.device = dtype, device
         self.work = Workspace(dtype, device)
 
     @abstractmethod
+    def recurrence(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape (without the runs axis) of each of its own `parameters`."""
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape (without the runs axis) of each parameter."""
+        """The same of all parameters, the read-out's included."""
+        return self.recurrence() | self.reader.shapes(self.H)
 
     def init(self, seeds: Sequence[int]) -> dict[str, Tensor]:
         """Initial parameters [R, ...] of R runs."""
@@ -103,63 +112,35 @@ class Model(ABC):
         return (0, 0) if work is None else work(shape[0], shape[1])
 
     @abstractmethod
-    def forward(self, params: Tensors, batch: Batch) -> States:
-        """All states of a batch."""
+    def forward(self, params: Tensors, batch: Batch, draws: Draws | None = None) -> States:
+        """All states of a batch; `draws`, where they are drawn, is what they are functions of besides.
 
-    @abstractmethod
+        M samples of a sequence are rows beside each other: `batch.repeated(M)`, whose targets stay as they are.
+        """
+
     def adjoint(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
-        """dE/da_t for all pre-activations [R, T, B, H], from dE/dh_t of the last S steps [R, S, B, H]."""
+        """dE/da_t for all pre-activations [R, T, B, A], from dE/dh_t of the last S steps [R, S, B, H].
 
-    @abstractmethod
+        A is H for a network of one pre-activation per unit, 4 H for one with four gates.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no adjoint, though its traits say so")
+
     def gradients(self, states: States, da: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """sum_t da_t * da_t/dw for parameters w of the recurrence, by the signal da [R, T, B, H]."""
+        """sum_t da_t * da_t/dw for parameters w of the recurrence, by the signal da [R, T, B, A]."""
+        raise NotImplementedError(f"{type(self).__name__} has no gradients, though its traits say so")
 
-    def readout(self, params: Tensors, states: States) -> Readout:
-        """y_t = h_t W_hy + b_y and the loss, for the steps that carry an output."""
-        return self.read(params, states.h, states.batch.targets)
+    def readout(self, params: Tensors, states: States) -> Reading:
+        """The loss and its derivatives, for the steps that carry an output."""
+        return self.reader.read(params, states.h, states.batch.targets)
 
-    def read(self, params: Tensors, h: Tensor, targets: Tensor) -> Readout:
-        """The same for given states [R, >= S, B, H], the last S of which are read; S by the targets."""
-        S = targets.shape[1]
-        if self.compiled:
-            return self._read_compiled(params, h, targets)
-        y = row_product(h[:, -S:], params["W_hy"]).add_(params["b_y"][:, None, None])
-        loss, dy = LOSSES[self.readout_kind](y, targets)
-        return Readout(loss, y, dy, row_product(dy, params["W_hy"].mT))
+    def readout_gradients(self, states: States, reading: Reading) -> dict[str, Tensor]:
+        """dE/dw for the parameters of the read-out."""
+        return self.reader.gradients(states.h, reading)
 
-    def _read_compiled(self, params: Tensors, h: Tensor, targets: Tensor) -> Readout:
-        (R, _, B, H), S = h.shape, targets.shape[1]
-        y, dy = h.new_empty(R, S, B, self.outputs), h.new_empty(R, S, B, self.outputs)
-        dh, loss = h.new_empty(R, S, B, H), h.new_empty(R)
-        classes = self.readout_kind == "softmax"
-        scans.kernels("compiled_readout").read(
-            loss.numpy(),
-            y.numpy(),
-            dy.numpy(),
-            dh.numpy(),
-            scans.array(h),
-            scans.array(params["W_hy"]),
-            scans.array(params["b_y"]),
-            scans.array(targets) if classes else scans.nothing(torch.int64, 0, 0, 0),
-            scans.nothing(self.dtype, 0, 0, 0, 0) if classes else scans.array(targets),
-        )
-        return Readout(loss, y, dy, dh)
-
-    def readout_gradients(self, states: States, readout: Readout) -> dict[str, Tensor]:
-        """dE/dW_hy and dE/db_y."""
-        if self.compiled:
-            (R, _, _, O), H = readout.dy.shape, self.H
-            found = {"W_hy": states.h.new_empty(R, H, O), "b_y": states.h.new_empty(R, O)}
-            arrays = found["W_hy"].numpy(), found["b_y"].numpy(), states.h.numpy(), scans.array(readout.dy)
-            scans.kernels("compiled_readout").weigh(*arrays)
-            return found
-        h = states.h[:, -states.batch.outputs :]
-        return {"W_hy": outer_sum(h, readout.dy), "b_y": row_sum(readout.dy)}
-
-    def answers(self, params: Tensors, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Raw outputs [R, S, B, O] and loss E [R]: a forward pass for judging."""
-        found = self.readout(params, self.forward(params, batch))
-        return found.y, found.loss
+    def answers(self, params: Tensors, batch: Batch, draws: Draws | None = None) -> tuple[Answers, Tensor]:
+        """What the network says, and its loss E [R]: a forward pass for judging."""
+        found = self.readout(params, self.forward(params, batch, draws))
+        return Answers(found.y, batch.targets, self.reader), found.loss
 
     def input_part(self, params: Tensors, batch: Batch, bias: Tensor, out: Tensor) -> Tensor:
         """x_t W_xh + bias for all steps, [R, T, B, H], into `out` (additive networks)."""
@@ -220,3 +201,12 @@ class Model(ABC):
         for t, valid in enumerate(states.valid[first : first + signal.shape[1]]):
             signal[:, t].mul_(valid)
         return signal
+
+
+def readout_of(chosen: Mapping[str, Any] | None, task: Task) -> Readout:
+    """The read-out that a config names, or else its task's."""
+    found = {"name": task.readout} if chosen is None else dict(chosen)
+    name = found.pop("name")
+    member = member_class("readout", name)
+    reader: Readout = member(member.Settings(**found), task.outputs)
+    return reader

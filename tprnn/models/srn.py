@@ -1,9 +1,8 @@
 """Simple recurrent network (Elman 1990; manchev2020 eq. 1 and 2).
 
     h_t = sigma(x_t W_xh + h_{t-1} W_hh + b_h),  h_0 = 0        Eq. 1 (row convention)
-    y_t = h_t W_hy + b_y, followed by a softmax for classes     Eq. 2
 
-Shapes: W_xh [R, I, H], W_hh [R, H, H], b_h [R, H], W_hy [R, H, O], b_y [R, O].
+Shapes: W_xh [R, I, H], W_hh [R, H, H], b_h [R, H]. The read-out (eq. 2) is a member of its own: tprnn/readouts.
 """
 
 from __future__ import annotations
@@ -18,14 +17,16 @@ from tprnn.core import scans
 from tprnn.core.activations import ACTIVATIONS
 from tprnn.core.init import INITIALISATIONS
 from tprnn.core.products import one_step, outer_sum
+from tprnn.core.streams import Draws
 from tprnn.core.work import chunks, step_slices
-from tprnn.models.base import Model, States, Tensors
+from tprnn.models.base import ADDITIVE, GRADIENT, Model, ModelSettings, States
+from tprnn.readouts.base import Tensors
 from tprnn.settings import setting
 from tprnn.tasks.base import Batch, Task
 
 
 @dataclass(frozen=True)
-class SRNSettings:
+class SRNSettings(ModelSettings):
     """conf/model/srn.yaml."""
 
     H: int = setting(low=1)
@@ -37,22 +38,22 @@ class SRN(Model):
     """One hidden layer of H units."""
 
     Settings = SRNSettings
-    parameters = ("W_xh", "W_hh", "b_h", "W_hy", "b_y")
+    parameters = ("W_xh", "W_hh", "b_h")
     recurrent = ("W_hh",)
-    additive = True
+    traits = frozenset({GRADIENT, ADDITIVE})
 
     def __init__(self, settings: SRNSettings, task: Task, dtype: torch.dtype, device: str | torch.device) -> None:
-        super().__init__(task, dtype, device)
+        super().__init__(settings, task, dtype, device)
         self.H = settings.H
         self.activation = ACTIVATIONS[settings.activation]()
-        self.compiled = scans.compiled(self.activation, dtype, device)
+        self.compiled = self.reader.compiled = scans.compiled(self.activation, dtype, device)
         self.starts = INITIALISATIONS[settings.init]
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        I, H, O = self.inputs, self.H, self.outputs
-        return {"W_xh": (I, H), "W_hh": (H, H), "b_h": (H,), "W_hy": (H, O), "b_y": (O,)}
+    def recurrence(self) -> dict[str, tuple[int, ...]]:
+        I, H = self.inputs, self.H
+        return {"W_xh": (I, H), "W_hh": (H, H), "b_h": (H,)}
 
-    def forward(self, params: Tensors, batch: Batch) -> States:
+    def forward(self, params: Tensors, batch: Batch, draws: Draws | None = None) -> States:
         R, T, B = batch.inputs.shape[:3]
         h, h_t = self.work.steps("h", R, T + 1, B, self.H)
         valid = self.valid(batch)

@@ -148,6 +148,18 @@ def climbs_of(points: Sequence[tuple[Point, RunSpec]]) -> list[Climb]:
     ]
 
 
+def require_criterion(specs: Sequence[RunSpec]) -> None:
+    """Raise UserError where no run could count as solved, so that no climb would ever begin."""
+    for spec in specs:
+        name = spec.config["task"]["name"]
+        if not spec.score.counted:
+            raise UserError(
+                f"task={name} has no criterion of success (it measures {spec.score.name}); no length is solved"
+            )
+        if spec.train.success_error is None:
+            raise UserError("train.success_error: a climb needs one; null leaves every length unsolved")
+
+
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Keys in which some of the configs differ, the seeds last."""
     keys = dict.fromkeys(key for config in configs for key in config)
@@ -301,6 +313,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     plan, overrides = parse([word for word in argv if word != "--dry-run"])
     climbs = climbs_of(sweep([*overrides, f"task.T={plan.start}"]))
+    require_criterion([spec for climb in climbs for spec in climb.specs])
     if "--dry-run" in argv:
         print(prices(climbs, plan))
         return 0

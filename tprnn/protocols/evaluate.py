@@ -37,23 +37,23 @@ class Network:
 
     def sample(self, sequences: int, position: int = 0) -> Batch:
         """A batch (R = 1) of the run's task from its test stream; other positions give other sequences."""
-        return self._ensemble.draw("test", position, sequences)
+        return self._ensemble.draw("test", position, sequences)[0]
 
     def answers(self, batch: Batch) -> Tensor:
         """Raw outputs (logits or values) [1, S, B, O] for a batch."""
-        return self._ensemble.model.answers(self._ensemble.state.params, batch)[0].clone()
+        return self._ensemble.model.answers(self._ensemble.state.params, batch)[0].y.clone()
 
     def states(self, batch: Batch) -> Tensor:
         """Hidden states h_0 .. h_T, [1, T + 1, B, H]."""
         return self._ensemble.model.forward(self._ensemble.state.params, batch).h.clone()
 
-    def accuracy(self, sequences: int = 10_000) -> float:
-        """Share of right answers on that many test sequences."""
-        right = 0
+    def score(self, sequences: int = 10_000) -> float:
+        """The mean of the task's score over that many test sequences, a share of right answers for most tasks."""
+        total = 0.0
         for position in range(math.ceil(sequences / 1000)):
             batch = self.sample(min(1000, sequences - 1000 * position), position)
-            right += int(self._ensemble.judge(batch)[0])
-        return right / sequences
+            total += float(self._ensemble.judge(batch)[0])
+        return total / sequences
 
     def on(self, changes: Mapping[str, Any]) -> Network:
         """The same weights on another setting of the task, e.g. ``{"task.T": 200}``. Raises UserError."""
@@ -123,16 +123,16 @@ def _axis(change: str) -> list[tuple[str, Any]]:
 def _table(networks: Sequence[Network], keys: Sequence[str], sequences: int) -> str:
     from tabulate import tabulate
 
-    rows = []
+    rows, score = [], networks[0].spec.score
     for network in networks:
         task = network.spec.config["task"]
         changed = [task[key.removeprefix("task.")] for key in keys]
         try:
-            accuracy = network.accuracy(sequences)
+            value = network.score(sequences)
         except Exception as error:
             if (told := ran_out(error)) is None:
                 raise
             point = " ".join(f"{key}={value}" for key, value in zip(keys, changed, strict=True))
             raise UserError(f"{point or task['name']}: {told}; give less of it") from error
-        rows.append([task["name"], *changed, f"{accuracy:.2%}", sequences])
-    return tabulate(rows, ["task", *keys, "accuracy", "sequences"], tablefmt="github", disable_numparse=True)
+        rows.append([task["name"], *changed, score.show(value), sequences])
+    return tabulate(rows, ["task", *keys, score.name, "sequences"], tablefmt="github", disable_numparse=True)

@@ -19,6 +19,7 @@ from tprnn.budgets import ending
 from tprnn.config import RunSpec
 from tprnn.engine.runs import REFUSED, Outcome
 from tprnn.papers.departures import departures
+from tprnn.scores import ACCURACY, last_of, score_of
 from tprnn.store import Store
 
 _PLAIN_EVERY = 15.0  # seconds between plain lines
@@ -37,7 +38,7 @@ class Progress:
         self.solved = sum(outcome.status == "solved" for outcome in finished)
         self.ended = 0
         self.told = False
-        self.best = 0.0
+        self.score, self.best = ACCURACY, 0.0
         self.loss = float("nan")
         self.reached: dict[str, int] = {}
         over = {outcome.spec.signature for outcome in finished}
@@ -88,7 +89,9 @@ class Progress:
         if kind == "check":
             self.first.setdefault(signature, row["iteration"] - min(spec.train.check_every, row["iteration"]))
             self.reached[signature] = row["iteration"]
-            self.best = max(self.best, row["accuracy"])
+            value = row[spec.score.name]
+            self.best = self.score.better(self.best, value) if self.score == spec.score else value
+            self.score = spec.score
             self.loss = row["loss"]
         else:
             self.ended += 1
@@ -146,7 +149,7 @@ class Progress:
             text = f"iteration {sum(self.reached.values()):,}, loss {self.loss:.4g}"
         else:
             text = f"{self.ended}/{self.todo} done, {self.solved} solved"
-        text += f", {speed:,.0f} it/s, best accuracy {self.best:.2%}"
+        text += f", {speed:,.0f} it/s, best {self.score.name} {self.score.show(self.best)}"
         # the budget bounds the time; runs that are solved early shorten it
         return text + (f", ≤ {_span(left / speed)} left" if speed > 0 and left else "")
 
@@ -205,8 +208,9 @@ def last_line(outcomes: Sequence[Outcome], store: Store) -> str:
         text = outcome.status.replace("_", " ")
         if "iterations" in result:
             text += f" after {result['iterations']:,} iterations"
-        if result.get("accuracy") is not None:
-            text += f", accuracy {result['accuracy']:.2%}"
+        if (value := last_of(result)) is not None:
+            score = score_of(result)
+            text += f", {score.name} {score.show(value)}"
         if outcome.skipped:
             text += " (finished before; --force trains again)"
         return f"{text}: {folder}  ({shlex.join(['tprnn', 'plot', str(folder)])})"

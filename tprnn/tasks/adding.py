@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from tprnn.core.streams import below, uniform
+from tprnn.readouts.base import Answers
 from tprnn.settings import setting
 from tprnn.tasks.base import Batch, Task
 
@@ -78,6 +79,6 @@ class Adding(Task):
             steps - self.T,
         )
 
-    def right(self, y: Tensor, targets: Tensor) -> Tensor:
-        error = (y - targets).abs().amax((1, -1))
+    def measure(self, answers: Answers) -> Tensor:
+        error = (answers.expected - answers.targets).abs().amax((1, -1))
         return error.square() <= 0.04 if self.reading == "released" else error < 0.04

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from tprnn.core.streams import Stream
 from tprnn.errors import UserError
+from tprnn.readouts.base import Answers
+from tprnn.scores import ACCURACY, Score
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class Batch:
         return self.targets.shape[1]
 
     @property
+    def sequences(self) -> int:
+        """B, one for each answer: of states that are drawn the inputs may have M rows for each."""
+        return self.targets.shape[2]
+
+    @property
     def tokens(self) -> bool:
         """Whether inputs are integers."""
         return self.inputs.dim() == 3
@@ -64,6 +72,15 @@ class Batch:
         self.targets.copy_(other.targets)
         if self.start is not None and other.start is not None:
             self.start.copy_(other.start)
+
+    def repeated(self, M: int) -> Batch:
+        """M rows of each sequence beside each other, for states that are drawn; targets stay one for each sequence."""
+        start = None if self.start is None else self.start.repeat_interleave(M, 1)
+        return replace(self, inputs=self.inputs.repeat_interleave(M, 2), start=start)
+
+    def first(self, sequences: int) -> Batch:
+        """Its first sequences alone."""
+        return self if sequences == self.sequences else self.parts(sequences)[0]
 
     def steps(self, first: int, last: int) -> Batch:
         """Steps first .. last - 1 of the inputs; targets and starts as they are."""
@@ -94,18 +111,22 @@ class Batch:
 
 
 class Task(ABC):
-    """A source of labelled sequences. `Settings` are its YAML keys; T, where it has one, is the length."""
+    """A source of labelled sequences. `Settings` are its YAML keys; T, where it has one, is the length.
+
+    A task says how a batch is drawn by `sample`, where sequences are functions of random words, or else by `batch`.
+    """
 
     Settings: ClassVar[type]
+    score: ClassVar[Score] = ACCURACY
 
     inputs: int
     """I: width of an input, or number of tokens."""
     outputs: int
     """O: width of an output, or number of classes."""
-    readout: str
-    """The read-out that the loss needs: softmax | linear."""
-    words: int
-    """How many random words one sequence is made of."""
+    readout: ClassVar[str]
+    """The read-out (tprnn/readouts) that a network has where `model.readout` names no other that reads the same."""
+    words: int = 0
+    """How many random words `sample` makes one sequence of."""
 
     shortest: ClassVar[int] = 1
     """The smallest T that the task can be made for."""
@@ -126,10 +147,30 @@ class Task(ABC):
         """The share of sequences that the best constant answer gets right; None where a task does not know it."""
         return None
 
-    @abstractmethod
+    @classmethod
+    def open(cls, settings: Any, data: str | None) -> Task:
+        """The task; one that reads real files looks for them in the folder `data`. Raises UserError."""
+        make: Callable[[Any], Task] = cls
+        return make(settings)
+
+    @classmethod
+    def sizes(cls, settings: Mapping[str, Any]) -> Mapping[str, int]:
+        """How many sequences the splits (train, validation, test) have that are sets, and not drawn without end."""
+        return {}
+
+    def batch(self, stream: Stream, positions: Sequence[int] | Tensor, B: int) -> Batch:
+        """B sequences of each run at each of P positions, a batch of P * R runs, position by position.
+
+        `stream.name` is the split; positions [P] hold for all runs, [P, R] gives each its own. What comes out is a
+        function of the stream's seeds, the positions and B alone. A split that is a set is gone through in order: at
+        position p are its sequences p B .. p B + B - 1, round and round. core/sets.py has what that takes, and epochs.
+        """
+        return self.sample(stream.words(positions, B * self.words).view(-1, B, self.words))
+
     def sample(self, words: Tensor) -> Batch:
         """One batch for each run from random words [R, B, words] (32 bits in int64)."""
+        raise NotImplementedError(f"{type(self).__name__} has neither sample nor batch")
 
     @abstractmethod
-    def right(self, y: Tensor, targets: Tensor) -> Tensor:
-        """[R, B] bool: whether raw outputs y [R, S, B, O] answer a sequence rightly."""
+    def measure(self, answers: Answers) -> Tensor:
+        """The score of each sequence, [R, B]: bool, where it is right or wrong, else real numbers."""

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from tprnn.core.streams import below
+from tprnn.readouts.base import Answers
 from tprnn.settings import setting
 from tprnn.tasks.base import Batch, Task
 
@@ -69,5 +70,5 @@ class CopyMemory(Task):
         targets[:, -n:] = drawn
         return Batch(tokens, targets)
 
-    def right(self, y: Tensor, targets: Tensor) -> Tensor:
-        return (y.argmax(-1) == targets).all(1)
+    def measure(self, answers: Answers) -> Tensor:
+        return (answers.classes == answers.targets).all(1)

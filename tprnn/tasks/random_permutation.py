@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from tprnn.core.streams import below
+from tprnn.readouts.base import Answers
 from tprnn.settings import setting
 from tprnn.tasks.base import Batch, Task
 
@@ -52,5 +53,5 @@ class RandomPermutation(Task):
         tokens = torch.cat([first, 2 + below(words[..., 1:], 98)], -1)
         return Batch(tokens.mT.contiguous(), first.mT.contiguous())
 
-    def right(self, y: Tensor, targets: Tensor) -> Tensor:
-        return (y.argmax(-1) == targets).all(1)
+    def measure(self, answers: Answers) -> Tensor:
+        return (answers.classes == answers.targets).all(1)

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tprnn.readouts.base import Answers
 from tprnn.settings import setting
 from tprnn.tasks._symbols import positions, sample
 from tprnn.tasks.base import Batch, Task
@@ -49,5 +50,5 @@ class TemporalOrder3Bit(Task):
     def sample(self, words: Tensor) -> Batch:
         return sample(words, self.T, self.places)
 
-    def right(self, y: Tensor, targets: Tensor) -> Tensor:
-        return (y.argmax(-1) == targets).all(1)
+    def measure(self, answers: Answers) -> Tensor:
+        return (answers.classes == answers.targets).all(1)

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tprnn.config import member_class
-from tprnn.core.streams import Seeds
+from tprnn.config import member_class, readout_name
+from tprnn.core.streams import Draws, Seeds, Stream
 from tprnn.errors import UserError, nearest
-from tprnn.models.base import Model
+from tprnn.models.base import GRADIENT, Model
 from tprnn.optimizers.base import Optimizer, per_run
 from tprnn.settings import setting
 from tprnn.tasks.base import Batch
@@ -104,19 +104,23 @@ class Trainer(ABC):
     before its settings: {"optimizer.name": ["sgd"], "optimizer.momentum": [0.0]}.
     """
 
-    additive: ClassVar[bool] = False
-    """Whether the rule trains only networks whose pre-activations are x_t W_xh + h_{t-1} W_hh + b_h."""
+    needs: ClassVar[frozenset[str]] = frozenset({GRADIENT})
+    """Traits that a network must have for the rule to train it (tprnn/models/base.py)."""
+    optimizes: ClassVar[bool] = True
+    """Whether it changes parameters by an optimizer. One that does not is trained with `optimizer=none`, whatever is
+    given, and no optimizer is part of its runs."""
 
     def __init__(self, settings: Sequence[Any], seeds: Seeds, model: Model, optimizer: Optimizer) -> None:
         self.settings, self.seeds, self.model, self.optimizer = list(settings), seeds, model, optimizer
         self._numbers: dict[str, Tensor | float] = {}
+        self._states = Stream(seeds.data, "states", model.device)
         self._vectors: dict[tuple[tuple[str, ...], str], ParameterVector] = {}
 
     @classmethod
     def check(cls, config: Mapping[str, Any]) -> None:
         """Raise UserError where a rule cannot train what the whole config describes."""
         network = member_class("model", config["model"]["rule"])
-        names = (*network.parameters, *cls.extra)
+        names = (*network.parameters, *member_class("readout", readout_name(config)).parameters, *cls.extra)
         for key in ("freeze", "rate_factors"):
             for name in config["trainer"][key]:
                 if name not in names:
@@ -124,9 +128,22 @@ class Trainer(ABC):
         for name, factor in config["trainer"]["rate_factors"].items():
             if not 0.0 <= factor < float("inf"):
                 raise UserError(f"trainer.rate_factors.{name}: expected a finite number from 0 on, got {factor:g}")
-        if cls.additive and not network.additive:
+        for trait in sorted(cls.needs - network.traits):
             rule, model = config["trainer"]["name"], config["model"]["name"]
-            raise UserError(f"trainer: {rule} cannot train model={model}; give model=srn")
+            raise UserError(f"trainer: {rule} cannot train model={model}, which is not '{trait}'; give model=srn")
+
+    @classmethod
+    def batch_size(cls, config: Mapping[str, Any]) -> int:
+        """How many sequences an iteration is given; a rule that looks at a whole training set asks for all of it."""
+        return int(config["train"]["batch_size"])
+
+    @classmethod
+    def sequences(cls, config: Mapping[str, Any]) -> int:
+        """How many sequences an iteration shows the network, for limits and tables that count presentations.
+
+        A rule that runs its batch through the network several times counts each of them.
+        """
+        return cls.batch_size(config)
 
     @classmethod
     def costs(cls, config: Mapping[str, Any]) -> Costs:
@@ -156,6 +173,10 @@ class Trainer(ABC):
         function of it and of `self.seeds.data`. No value may be asked of a tensor (`bool`, `.item()`, a mask as an
         index): on a GPU the iteration is recorded once and played back.
         """
+
+    def draws(self, position: int | Tensor) -> Draws | None:
+        """What the states of the iteration at `position` are drawn by; None for networks whose states are not."""
+        return Draws(self._states, position) if self.model.drawn else None
 
     def layers(self, state: State, batch: Batch, position: int | Tensor) -> dict[str, Tensor]:
         """What figures show of each time step, [R, T] by name; changes nothing. Asked for by `probe.layers`."""

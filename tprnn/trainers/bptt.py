@@ -24,7 +24,7 @@ from tprnn.config import member_class
 from tprnn.core.products import norm, outer_sum, rows
 from tprnn.core.streams import Seeds
 from tprnn.errors import UserError
-from tprnn.models.base import States
+from tprnn.models.base import ADDITIVE, States
 from tprnn.optimizers.base import like
 from tprnn.settings import rate, setting
 from tprnn.tasks.base import Batch
@@ -64,7 +64,7 @@ class BPTT(Trainer):
     def check(cls, config: Mapping[str, Any]) -> None:
         super().check(config)
         model = config["model"]
-        if config["trainer"]["omega"] > 0 and not member_class("model", model["rule"]).additive:
+        if config["trainer"]["omega"] > 0 and ADDITIVE not in member_class("model", model["rule"]).traits:
             raise UserError(f"trainer.omega: needs a network with one W_hh, not model={model['name']}; give 0")
 
     @classmethod
@@ -73,10 +73,10 @@ class BPTT(Trainer):
 
     def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
         model, params = self.model, state.params
-        states = model.forward(params, batch)
+        states = model.forward(params, batch, self.draws(position))
         readout = model.readout(params, states)
         da = model.adjoint(params, states, readout.dh)
-        recurrence = [name for name in params if name not in ("W_hy", "b_y")]
+        recurrence = [name for name in params if name not in model.reader.parameters]
         gradients = model.gradients(states, da, recurrence) | model.readout_gradients(states, readout)
         if any(one.omega for one in self.settings):
             W_hh = params["W_hh"]

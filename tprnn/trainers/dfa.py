@@ -28,8 +28,9 @@ from torch import Tensor
 from tprnn.core import scans
 from tprnn.core.products import row_product
 from tprnn.core.work import chunks
-from tprnn.models.base import States, Tensors
+from tprnn.models.base import ADDITIVE, GRADIENT, States
 from tprnn.optimizers.base import like
+from tprnn.readouts.base import Tensors
 from tprnn.settings import rate, setting
 from tprnn.tasks.base import Batch
 from tprnn.trainers.base import Costs, State, Trainer, TrainerSettings
@@ -47,7 +48,7 @@ class DFA(Trainer):
     """Errors of outputs at all earlier steps at once, by fixed random weights."""
 
     Settings = DFASettings
-    additive = True
+    needs = frozenset({GRADIENT, ADDITIVE})
     extra = ("B_yh",)
     fixed = ("B_yh",)
 
@@ -56,7 +57,7 @@ class DFA(Trainer):
         return Costs(dependent=1, activated=1, rows=0, outer=1, buffers=3)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return super().shapes() | {"B_yh": (self.model.outputs, self.model.H)}
+        return super().shapes() | {"B_yh": (self.model.reader.width, self.model.H)}
 
     def start_one(self, name: str, shape: tuple[int, ...]) -> Tensor:
         B_yh = super().start_one(name, shape)
@@ -64,7 +65,7 @@ class DFA(Trainer):
 
     def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
         model, params = self.model, state.params
-        states = model.forward(params, batch)
+        states = model.forward(params, batch, self.draws(position))
         readout = model.readout(params, states)
         gradients = model.readout_gradients(states, readout)
         gradients |= model.gradients(states, self.signal(params, states, readout.dy), ("W_xh", "W_hh", "b_h"))

@@ -36,8 +36,9 @@ from tprnn.core.activations import pair_like
 from tprnn.core.products import one_step, outer_sum, row_sum, rows
 from tprnn.core.streams import Seeds, Stream, normals, uniform
 from tprnn.core.work import chunks, step_slices
-from tprnn.models.base import States, Tensors
+from tprnn.models.base import ADDITIVE, GRADIENT, States
 from tprnn.optimizers.base import per_run
+from tprnn.readouts.base import Tensors
 from tprnn.settings import rate, setting
 from tprnn.tasks.base import Batch
 from tprnn.trainers.base import Costs, State, Trainer, TrainerSettings
@@ -63,7 +64,7 @@ class TPTT(Trainer):
     """Targets instead of gradients for W_hh and b_h."""
 
     Settings: ClassVar[type] = TPTTSettings
-    additive = True
+    needs = frozenset({GRADIENT, ADDITIVE})
     extra = ("V_hh", "c_h")
     recurrent: ClassVar[tuple[str, ...]] = ("V_hh",)
     paper: ClassVar[str] = "manchev2020"
@@ -100,7 +101,7 @@ class TPTT(Trainer):
 
     def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
         model, params = self.model, state.params
-        states = model.forward(params, batch)
+        states = model.forward(params, batch, self.draws(position))
         readout = model.readout(params, states)
         in_g, in_f = self.phase(position)
         if self.options.reading == "released":

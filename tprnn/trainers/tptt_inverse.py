@@ -41,8 +41,9 @@ from tprnn.core.products import one_step
 from tprnn.core.streams import Seeds
 from tprnn.core.work import step_slices
 from tprnn.errors import UserError, nearest
-from tprnn.models.base import States, Tensors
+from tprnn.models.base import ADDITIVE, GRADIENT, States
 from tprnn.optimizers.base import like
+from tprnn.readouts.base import Tensors
 from tprnn.settings import rate, setting
 from tprnn.tasks.base import Batch
 from tprnn.trainers.base import Costs, State, Trainer, TrainerSettings
@@ -65,7 +66,7 @@ class TPTTInverse(Trainer):
     """Targets by the regularised inverse of the layer itself."""
 
     Settings = TPTTInverseSettings
-    additive = True
+    needs = frozenset({GRADIENT, ADDITIVE})
 
     def __init__(self, settings: Sequence[Any], seeds: Seeds, model: Any, optimizer: Any) -> None:
         super().__init__(settings, seeds, model, optimizer)
@@ -96,7 +97,7 @@ class TPTTInverse(Trainer):
 
     def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
         model, params = self.model, state.params
-        states = model.forward(params, batch)
+        states = model.forward(params, batch, self.draws(position))
         readout = model.readout(params, states)
         signal = self.signal(params, states, self.targets(params, states, readout.dh).neg_())
         gradients = model.gradients(states, signal, ("W_xh", "W_hh", "b_h"))

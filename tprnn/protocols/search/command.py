@@ -8,7 +8,7 @@ import math
 import shlex
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from tprnn.overrides import choice, own_keys
 from tprnn.protocols.search.luck import chance, chance_of, checks, ends
 from tprnn.protocols.search.samplers import AtRandom, Sampler, Trial, derived, require_optuna, tpe
 from tprnn.protocols.search.studies import Search, searches
+from tprnn.scores import Score, best_of, score_of, test_of
 from tprnn.store import Store
 from tprnn.sweep.plan import distinct
 from tprnn.sweep.progress import first_line, troubles
@@ -94,19 +95,22 @@ class Tried:
 
 
 def score(outcome: Outcome) -> float | None:
-    """One number for what is better: accuracy first, then the lower loss; None for a run that failed.
+    """One number for what is better: the score first, of those that count then the lower loss; None for a failed run.
 
     Accuracies of N sequences are whole steps of 1/N. What the loss adds, 1/(2N (1 + loss)), is less than one of them.
     Of a run that went further than the search has it, and had no full set before, the last part of a set counts.
     """
     result = outcome.result or {}
-    accuracies = (result.get(key) for key in ("best_accuracy", "seen_accuracy"))
-    accuracy = next((value for value in accuracies if value is not None), None)
-    if outcome.status == "failed" or accuracy is None:
+    judged = score_of(result)
+    values = (result.get(f"{kind}_{judged.name}") for kind in ("best", "seen"))
+    value = next((value for value in values if value is not None), None)
+    if outcome.status == "failed" or value is None or math.isnan(value):
         return None
+    if not judged.counted:
+        return -judged.error(value)
     loss = result.get("best_validation_loss")
     bonus = 0.0 if loss is None or math.isnan(loss) else 1.0 / (1.0 + loss)
-    return float(accuracy + bonus / (2 * outcome.spec.train.validation_size))
+    return float(value + bonus / (2 * outcome.spec.train.validation_size))
 
 
 def parse(argv: Sequence[str]) -> tuple[Plan, list[str]]:
@@ -210,15 +214,19 @@ def numbers(outcome: Outcome) -> dict[str, str]:
     def shown(key: str, form: Callable[[Any], str]) -> str:
         return "–" if result.get(key) is None else form(result[key])
 
-    tested = None if result.get("test_right") is None else result["test_right"] / result["test_sequences"]
+    judged, tested = outcome.spec.score, test_of(result)
     return {
-        "accuracy (%)": shown("best_accuracy", lambda value: f"{100 * value:.2f}"),
-        "test (%)": "–" if tested is None else f"{100 * tested:.2f}",
+        judged.heading: shown(f"best_{judged.name}", judged.number),
+        _test_heading(judged): "–" if tested is None else judged.number(tested),
         "loss": shown("best_validation_loss", lambda value: f"{value:.4g}"),
         "iterations": shown("iterations", str),
         "status": outcome.status.replace("_", " "),
         "run": outcome.spec.folder_name,
     }
+
+
+def _test_heading(judged: Score) -> str:
+    return "test (%)" if judged.counted else "test"
 
 
 def summary(search: Search, tried: Sequence[Tried], repeats: Sequence[Outcome], plan: Plan) -> str:
@@ -255,14 +263,17 @@ def worth(best: Outcome, runs: Sequence[Outcome], repeats: Sequence[Outcome]) ->
     judged = [run for run in runs if score(run) is not None]
     sequences = best.spec.train.validation_size
     looks = sum(map(checks, judged))
-    rows = [{"": f"best of {len(judged)} runs", **_accuracies([best])}]
+    measured = best.spec.score
+    rows = [{"": f"best of {len(judged)} runs", **_scores(measured, [best])}]
     if (found := chance_of(judged)) is None:
-        rows.append({"": f"by chance: task={best.spec.config['task']['name']} does not say", **_accuracies([])})
+        told = f"task={best.spec.config['task']['name']} does not say"
+        rows.append({"": f"by chance: {told}", **_scores(measured, [])})
     else:
-        rows.append({"": "by chance: expected (95 % at most)", **_accuracies([])})
-        rows[-1]["accuracy (%)"] = f"{100 * found[0]:.2f} ({100 * found[1]:.2f})"
+        rows.append({"": "by chance: expected (95 % at most)", **_scores(measured, [])})
+        rows[-1][measured.heading] = f"{100 * found[0]:.2f} ({100 * found[1]:.2f})"
     if repeats:
-        rows.append({"": f"its setting with {len(repeats)} new seeds: median (range)", **_accuracies(repeats)})
+        told = f"its setting with {len(repeats)} new seeds: median (range)"
+        rows.append({"": told, **_scores(measured, repeats)})
     level = chance(best.spec)
     of_guesses = "" if level is None else f", where a sequence is answered rightly with {100 * level:.4g} %"
     told = (
@@ -277,19 +288,18 @@ def worth(best: Outcome, runs: Sequence[Outcome], repeats: Sequence[Outcome]) ->
     return f"{_table(rows)}\n\n{told}"
 
 
-def _accuracies(outcomes: Sequence[Outcome]) -> dict[str, str]:
+def _scores(judged: Score, outcomes: Sequence[Outcome]) -> dict[str, str]:
     """Of the best check on validation data, and of the test set: a number, or median and range of several."""
     results = [outcome.result or {} for outcome in outcomes]
-    best = [result["best_accuracy"] for result in results if result.get("best_accuracy") is not None]
-    tests = [one["test_right"] / one["test_sequences"] for one in results if one.get("test_right") is not None]
 
-    def shown(values: Sequence[float]) -> str:
-        percents = [f"{100 * value:.2f}" for value in (min(values), max(values))] if values else []
+    def shown(found: Iterable[float | None]) -> str:
+        values = [value for value in found if value is not None]
+        ends = [judged.number(value) for value in (min(values), max(values))] if values else []
         if len(values) < 2:
-            return percents[0] if values else "–"
-        return f"{100 * statistics.median(values):.2f} ({percents[0]} to {percents[1]})"
+            return ends[0] if values else "–"
+        return f"{judged.number(statistics.median(values))} ({ends[0]} to {ends[1]})"
 
-    return {"accuracy (%)": shown(best), "test (%)": shown(tests)}
+    return {judged.heading: shown(map(best_of, results)), _test_heading(judged): shown(map(test_of, results))}
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:

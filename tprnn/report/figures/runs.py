@@ -21,6 +21,7 @@ from tprnn.config import SEED_KEYS, seeds_of
 from tprnn.errors import DamagedFile, UserError
 from tprnn.files import write_atomically
 from tprnn.report.rows.frame import Group, Row, common, extras, group_rows, show
+from tprnn.scores import ACCURACY
 from tprnn.store import RunFolder
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", ":", "-.")
 MOST = len(COLOURS) * len(STYLES)
-PANELS = {"loss": "training loss", "accuracy": "validation accuracy (%)", "rho_W_hh": "spectral radius of W_hh"}
 LINE_LENGTH = 130  # characters of the legend that fit side by side
 
 STYLE: Any = {
@@ -130,6 +130,13 @@ def save(file: Path, drawn: Callable[[], Figure], data: str) -> list[Path]:
     return written
 
 
+def panels_of(curves: Sequence[Curve]) -> dict[str, str]:
+    """Key of the metrics -> label, of the three panels; the score is that of the first run."""
+    score = curves[0].row["score"] if curves else ACCURACY.name
+    told = f"validation {ACCURACY.heading if score == ACCURACY.name else score}"
+    return {"loss": "training loss", score: told, "rho_W_hh": "spectral radius of W_hh"}
+
+
 def draw(curves: Sequence[Curve]) -> Figure:
     """The figure itself: three panels side by side, the legend below."""
     from matplotlib.figure import Figure
@@ -142,7 +149,7 @@ def draw(curves: Sequence[Curve]) -> Figure:
     ends: dict[str, str] = {}
     for number, group in enumerate(groups):
         mine = [by_path[row["path"]] for row in group.rows]
-        for panel, key in zip(panels, PANELS, strict=True):
+        for panel, key in zip(panels, panels_of(curves), strict=True):
             ends |= _draw_group(panel, mine, key, look(number))
     _dress(panels, curves)
     entries = {text: Line2D([], [], linewidth=1.8, **look(number)) for number, text in enumerate(_legend(groups))}
@@ -184,7 +191,7 @@ def _legend(groups: Sequence[Group]) -> list[str]:
 
 def _draw_group(panel: Axes, curves: Sequence[Curve], key: str, look: dict[str, Any]) -> dict[str, str]:
     """Draw one group into one panel. Gives {status: marker} of the runs whose end was marked."""
-    scale = 100.0 if key == "accuracy" else 1.0
+    scale = 100.0 if key == ACCURACY.name else 1.0
     alone = len(curves) == 1
     used = {}
     for curve in curves:
@@ -231,7 +238,7 @@ def _dress(panels: Sequence[Axes], curves: Sequence[Curve]) -> None:
     """Scales, labels, and a word where nothing was recorded."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    for panel, (key, label) in zip(panels, PANELS.items(), strict=True):
+    for panel, (key, label) in zip(panels, panels_of(curves).items(), strict=True):
         panel.set_xlabel("iteration")
         panel.set_ylabel(label)
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))

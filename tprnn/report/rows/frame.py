@@ -22,6 +22,7 @@ from tprnn.config import EXECUTION_KEYS, MEMBER_KINDS, SEED_KEYS, flatten, seeds
 from tprnn.errors import DamagedFile, UserError
 from tprnn.listing import default
 from tprnn.report.rows.rates import rates
+from tprnn.scores import best_of, last_of, score_of, test_of
 from tprnn.store import CONFIG, NUMBERS, RESULT, RunFolder, Store, stored_spec
 
 if TYPE_CHECKING:
@@ -29,7 +30,17 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-FIXED = ("run", "path", "signature", "family", "status", "stopped_by", *NUMBERS)
+WHOLE = ("iterations", "sequences", "test_sequences", "test_right")
+SCORES = ("last_score", "best_score", "test_score")
+"""Of the score that a run was judged by, whichever it is: at its end, over full validation sets, on the test set."""
+FIXED = ("run", "path", "signature", "family", "status", "stopped_by", *NUMBERS, "score", *SCORES)
+
+
+def numbers_of(result: Mapping[str, Any]) -> Row:
+    """The columns of a row that hold what a result says."""
+    scores = last_of(result), best_of(result), test_of(result)
+    numbers = {key: result.get(key) for key in NUMBERS}
+    return {**numbers, "score": score_of(result).name, **dict(zip(SCORES, scores, strict=True))}
 
 
 def read_row(folder: RunFolder) -> Row:
@@ -63,7 +74,7 @@ def read_row(folder: RunFolder) -> Row:
         "family": spec.family,
         "status": status,
         "stopped_by": result.get("stopped_by"),
-        **{key: result.get(key) for key in NUMBERS},
+        **numbers_of(result),
     }
     row.update((key, value) for key, value in flatten(config).items() if key not in row)
     if made_on := result.get("machine"):  # results of before have none
@@ -96,8 +107,8 @@ def to_frame(rows: Sequence[Row]) -> DataFrame:
 
     plain = [{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()} for row in rows]
     frame = DataFrame(plain) if plain else DataFrame(columns=list(FIXED))
-    for key in NUMBERS:
-        frame[key] = frame[key].astype("Int64" if key in ("iterations", "test_sequences", "test_right") else "float64")
+    for key in (*NUMBERS, *SCORES):
+        frame[key] = frame[key].astype("Int64" if key in WHOLE else "float64")
     return frame
 
 

@@ -12,6 +12,7 @@ from statistics import median
 from tprnn.budgets import ending
 from tprnn.errors import UserError, nearest
 from tprnn.report.rows.frame import Group, Row, at_default, common, extras, group_rows, rates_of, show
+from tprnn.scores import ACCURACY
 
 FORMATS = ("md", "latex", "csv")
 ENDS = {
@@ -55,7 +56,8 @@ class Summary:
     ends: dict[str, int]
     """How many of the seeds ended in each way of `ENDS`."""
     iterations: Spread | None
-    accuracy: Spread | None
+    score: Spread | None
+    """Of the score at the runs' ends."""
     seconds: float | None
     unfinished: dict[str, int]
 
@@ -63,7 +65,7 @@ class Summary:
 def summarise(group: Group) -> Summary:
     """Count and summarise one group; only runs that count (solved, not solved, diverged, left) enter the numbers."""
     counted = group.counted
-    accuracy = sorted(share for row in counted if (share := row["accuracy"]) is not None and not math.isnan(share))
+    scores = sorted(one for row in counted if (one := row["last_score"]) is not None and not math.isnan(one))
     seconds = [row["seconds"] for row in counted if row["seconds"] is not None]
     ends = [ending(row) for row in counted]
     counts = {status: sum(row["status"] == status for row in group.rows) for status in UNFINISHED}
@@ -73,7 +75,7 @@ def summarise(group: Group) -> Summary:
         solved=ends.count("solved"),
         ends={end: ends.count(end) for end in ENDS},
         iterations=iterations_to_solve(counted),
-        accuracy=Spread(median(accuracy), accuracy[0], accuracy[-1]) if accuracy else None,
+        score=Spread(median(scores), scores[0], scores[-1]) if scores else None,
         seconds=median(seconds) if seconds else None,
         unfinished={status: count for status, count in counts.items() if count},
     )
@@ -172,7 +174,16 @@ def make_table(rows: Sequence[Row], fmt: str = "md") -> str:
     ends = [end for end in ENDS if any(summary.ends[end] for summary in summaries)]
     unfinished = any(summary.unfinished for summary in summaries)
     shown = [end.replace("_", " ") for end in ends]
-    header = [*labels, "seeds", "solved", *shown, "iterations", "accuracy (%)", "seconds", *["unfinished"] * unfinished]
+    header = [
+        *labels,
+        "seeds",
+        "solved",
+        *shown,
+        "iterations",
+        _heading(summaries),
+        "seconds",
+        *["unfinished"] * unfinished,
+    ]
     lines = [_short(summary, ends)[: len(header)] for summary in summaries]
     table = render(header, lines, fmt, [*numeric, *[True] * (5 + len(ends))])
     before, after = _caption(summaries, rows), " ".join(_notes(summaries))
@@ -228,6 +239,17 @@ def _untuned(summaries: Sequence[Summary]) -> list[str]:
     return [f"Rates of {names}: defaults, which are not tuned against each other or for this task; they rank no rules."]
 
 
+def _heading(summaries: Sequence[Summary]) -> str:
+    """What stands above the scores: the name of the one that all groups were judged by."""
+    names = {summary.group.rows[0]["score"] for summary in summaries}
+    return "score" if len(names) > 1 else f"{names.pop()}" if names - {ACCURACY.name} else ACCURACY.heading
+
+
+def _number(summary: Summary) -> Callable[[float], str]:
+    counted = summary.group.rows[0]["score"] == ACCURACY.name
+    return ACCURACY.number if counted else lambda value: f"{value:.4g}"
+
+
 def _short(summary: Summary, ends: Sequence[str]) -> list[str]:
     """One line for people."""
     cells = ["–" if value is None else show(value) for value in summary.group.labels.values()]
@@ -237,7 +259,7 @@ def _short(summary: Summary, ends: Sequence[str]) -> list[str]:
         f"{summary.solved}/{summary.seeds}",
         *(str(summary.ends[end]) for end in ends),
         _spread(summary.iterations, _count),
-        _spread(summary.accuracy, lambda share: f"{100 * share:.2f}"),
+        _spread(summary.score, _number(summary)),
         "–" if summary.seconds is None else _seconds(summary.seconds),
         ", ".join(f"{count} {status}" for status, count in summary.unfinished.items()) or "–",
     ]
@@ -265,7 +287,7 @@ def _seconds(seconds: float) -> str:
 CSV_COLUMNS = (
     *("seeds", "solved", *ENDS, "iterations_median", "iterations_min", "iterations_max"),
     *("iterations_median_is_bound", "iterations_min_is_bound", "iterations_max_is_bound"),
-    *("accuracy_median", "accuracy_min", "accuracy_max", "seconds_median", *UNFINISHED),
+    *("score", "score_median", "score_min", "score_max", "seconds_median", *UNFINISHED),
 )
 
 
@@ -274,14 +296,15 @@ def _full(summary: Summary, shared: Sequence[str]) -> list[object]:
 
     Iterations to a solution that is never found are inf.
     """
-    count, share = summary.iterations, summary.accuracy
+    count, score = summary.iterations, summary.score
     bounds = (count.median_is_bound, count.low_is_bound, count.high_is_bound) if count else ()
     return [
         *(None if value is None else show(value) for value in summary.group.labels.values()),
         *shared,
         *(summary.seeds, summary.solved, *summary.ends.values()),
         *((count.median, count.low, count.high, *map(show, bounds)) if count else [None] * 6),
-        *((share.median, share.low, share.high) if share else [None] * 3),
+        summary.group.rows[0]["score"],
+        *((score.median, score.low, score.high) if score else [None] * 3),
         summary.seconds,
         *(summary.unfinished.get(status, 0) for status in UNFINISHED),
     ]

@@ -11,7 +11,7 @@ from typing import Any
 from tprnn.budgets import CUT, FINISHED, is_cut
 from tprnn.config import TrainSettings
 from tprnn.errors import DamagedFile, UserError
-from tprnn.report.rows.frame import FIXED, Row, keys_of, resolve, select
+from tprnn.report.rows.frame import FIXED, SCORES, Row, keys_of, numbers_of, resolve, select
 from tprnn.store import NUMBERS, RunFolder
 
 LIMIT = "train.max_iterations"
@@ -31,13 +31,13 @@ def at_budget(row: Row, iterations: int) -> Row:
         return seen
     if iterations > given:
         cut = row["status"] in FINISHED and row["stopped_by"] == "max_iterations"
-        return seen | dict.fromkeys(NUMBERS) | {"status": SHORT} if cut else seen
+        return seen | dict.fromkeys((*NUMBERS, *SCORES)) | {"status": SHORT} if cut else seen
     settings: dict[str, Any] = {key.removeprefix("train."): seen[key] for key in seen if key in _TRAIN}
     train = TrainSettings(**settings)
     result = RunFolder(Path(row["path"])).finished(train)
     if result is None:
         return seen
-    return seen | {key: result.get(key) for key in ("status", "stopped_by", *NUMBERS)}
+    return seen | {key: result.get(key) for key in ("status", "stopped_by")} | numbers_of(result)
 
 
 def had(row: Row) -> int:

@@ -24,8 +24,9 @@ from tprnn.core.activations import Shift
 from tprnn.core.directions import normalizer, omega, unit
 from tprnn.core.products import one_step
 from tprnn.core.work import step_slices
-from tprnn.models.base import Model, States, Tensors
+from tprnn.models.base import Model, States
 from tprnn.optimizers.base import like
+from tprnn.readouts.base import Tensors
 
 Watch = Callable[[int, Tensor, Tensor], None]
 

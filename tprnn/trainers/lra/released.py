@@ -31,8 +31,9 @@ from tprnn.core import scans
 from tprnn.core.activations import Shift
 from tprnn.core.directions import Omega, omega
 from tprnn.core.products import norm_bound, rows
-from tprnn.models.base import Model, States, Tensors
+from tprnn.models.base import Model, States
 from tprnn.optimizers.base import like
+from tprnn.readouts.base import Tensors
 from tprnn.trainers.lra.local import Inner, Watch
 
 

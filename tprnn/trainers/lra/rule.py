@@ -52,8 +52,9 @@ from tprnn.core.products import outer_sum, rows
 from tprnn.core.streams import Seeds
 from tprnn.core.work import step_slices
 from tprnn.errors import UserError
-from tprnn.models.base import Readout, States, Tensors
+from tprnn.models.base import ADDITIVE, GRADIENT, States
 from tprnn.optimizers.base import like
+from tprnn.readouts.base import Reading, Tensors
 from tprnn.settings import rate, setting
 from tprnn.tasks.base import Batch
 from tprnn.trainers.base import Costs, State, Trainer, TrainerSettings
@@ -90,7 +91,7 @@ class LRA(Trainer):
     """Local losses instead of the gradient of E for W_hh, b_h and W_xh."""
 
     Settings = LRASettings
-    additive = True
+    needs = frozenset({GRADIENT, ADDITIVE})
     paper = "manchev2025"
     # section IV; its batch size is not stated
     paper_settings: ClassVar[Mapping[str, Sequence[Any]]] = {
@@ -148,7 +149,7 @@ class LRA(Trainer):
 
     def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
         model, params = self.model, state.params
-        states = model.forward(params, batch)
+        states = model.forward(params, batch, self.draws(position))
         readout = model.readout(params, states)
         gradients = self.local_gradients(params, states, readout)
         gradients |= self.readout_gradients(params, states, readout)
@@ -158,11 +159,11 @@ class LRA(Trainer):
     def layers(self, state: State, batch: Batch, position: int | Tensor) -> dict[str, Tensor]:
         """L(z_t, z_hat_t), ||Delta h_t|| of the last inner step, ||grad W_hh^t|| and ||grad W_xh^t|| (figure 2)."""
         seen: dict[str, Tensor] = {}
-        states = self.model.forward(state.params, batch)
+        states = self.model.forward(state.params, batch, self.draws(position))
         self.local_gradients(state.params, states, self.model.readout(state.params, states), seen)
         return seen
 
-    def readout_gradients(self, params: Tensors, states: States, readout: Readout) -> dict[str, Tensor]:
+    def readout_gradients(self, params: Tensors, states: States, readout: Reading) -> dict[str, Tensor]:
         """Line 7, and for W_hy the Omega of the read-out and the limit c_0 where the program has them."""
         gradients = self.model.readout_gradients(states, readout)
         if self.readout_omega:
@@ -179,7 +180,7 @@ class LRA(Trainer):
         return gradients
 
     def local_gradients(
-        self, params: Tensors, states: States, readout: Readout, seen: dict[str, Tensor] | None = None
+        self, params: Tensors, states: States, readout: Reading, seen: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """The sums over steps of lines 16 to 18 and 28; what `layers` shows goes to `seen`."""
         model, inner = self.model, self.inner
@@ -205,7 +206,7 @@ class LRA(Trainer):
         rows(a).baddbmm_(rows(states.h[:, :-1]), params["W_hh"])
         return a, x
 
-    def last_targets(self, params: Tensors, states: States, readout: Readout, a: Tensor) -> tuple[Tensor, Tensor]:
+    def last_targets(self, params: Tensors, states: States, readout: Reading, a: Tensor) -> tuple[Tensor, Tensor]:
         """Lines 8 to 13: (u, last Delta h) of the steps with an output, through that output; [R, S, B, H] each."""
         model, inner, S = self.model, self.inner, states.batch.outputs
         a, z = a[:, -S:], states.h[:, -S:]
@@ -213,7 +214,7 @@ class LRA(Trainer):
         for k in range(1 if self.options.last == "printed" else inner.K):
             if k > 0:
                 z = model.activation.apply_(a + u)
-                readout = model.read(params, z, states.batch.targets)
+                readout = model.reader.read(params, z, states.batch.targets)
             # S dE/da = dE_t/da: each step's own loss pulls its own state
             dh = model.activation.back(readout.dh, z, out=torch.empty_like(z)).mul_(S)
             model.mask_(states, dh, states.batch.T - S)

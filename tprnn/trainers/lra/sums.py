@@ -13,8 +13,9 @@ from torch import Tensor
 
 from tprnn.core.directions import Omega, normalizer, omega, unit
 from tprnn.core.products import outer_sum, rows
-from tprnn.models.base import Model, States, Tensors
+from tprnn.models.base import Model, States
 from tprnn.optimizers.base import like
+from tprnn.readouts.base import Tensors
 from tprnn.trainers.lra.local import Inner
 from tprnn.trainers.lra.released import Released
 
