@@ -65,7 +65,7 @@ def check_error(line: Sequence[str], err: str) -> None:
     ), err
 
 
-def no_training(specs: Sequence[RunSpec], first_solved: bool = False) -> list[Outcome]:
+def no_training(specs: Sequence[RunSpec], executor: object = None, first_solved: bool = False) -> list[Outcome]:
     """In the place of `run_all`: runs that end without success at once."""
     assert len(specs) <= 1000
     Store(specs[0].execution["outputs"]).check_writable()

@@ -28,7 +28,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunSpec]:
     """The runs that `tprnn train` was asked for; none is trained. The working folder is empty."""
     specs: list[RunSpec] = []
 
-    def run_all(asked: Sequence[RunSpec]) -> list[Outcome]:
+    def run_all(asked: Sequence[RunSpec], executor: Any = None) -> list[Outcome]:
         specs.extend(asked)
         return [Outcome(spec, "solved", {"accuracy": 1.0}) for spec in asked]
 

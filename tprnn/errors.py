@@ -17,6 +17,11 @@ class DamagedFile(UserError):
 class RunLocked(UserError):
     """Another process works on the run folder."""
 
+    @classmethod
+    def by(cls, holder: str, what: str) -> RunLocked:
+        """The error that says who works on what."""
+        return cls(f"{what}: {holder} works on it; wait for it or stop it")
+
 
 class TooLarge(UserError):
     """Each of the runs that are left to do needs more memory than is free."""

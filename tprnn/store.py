@@ -103,7 +103,7 @@ class RunFolder:
                 # a report that asks `is_locked` holds the lock for microseconds; it must not turn a run away
                 lock.acquire(timeout=0.03, poll_interval=0.01)
             except Timeout:
-                raise RunLocked(f"run {self.name}: {self.holder()} works on it; wait for it or stop it") from None
+                raise RunLocked.by(self.holder(), f"run {self.name}") from None
         note = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         with contextlib.suppress(OSError):  # for people; what counts is the lock
             (self.path / HOLDER).write_text(dump_json(note))
@@ -321,7 +321,7 @@ class Store:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                raise RunLocked(f"search {name}: another process works on it; wait for it or stop it") from None
+                raise RunLocked.by("another process", f"search {name}") from None
         try:
             yield path
         finally:

@@ -15,13 +15,11 @@ from hydra.plugins.launcher import Launcher
 
 if TYPE_CHECKING:
     from tprnn.compose import Composer
-    from tprnn.config import RunSpec
-    from tprnn.engine.runs import Outcome
     from tprnn.sweep.executors.jobs import JobSettings
 
 
 class StackLauncher(Launcher):
-    """Composes every job, then trains them all by one `run_all`, or hands them to a cluster. Writes nothing itself.
+    """Composes every job, then trains them all by one `run_all`, by the executor of its settings.
 
     Hydra's per-job callbacks (on_job_start, on_job_end) are not called, as jobs do not run one by one.
     """
@@ -45,27 +43,21 @@ class StackLauncher(Launcher):
 
         Raises UserError before anything is trained.
         """
+        from tprnn.sweep.executors.connect import connect
         from tprnn.sweep.returned import job_value
+        from tprnn.sweep.run import run_all
 
         setup_globals()
-        outcomes = self._outcomes([self.composer.spec(overrides) for overrides in job_overrides])
+        specs = [self.composer.spec(overrides) for overrides in job_overrides]
+        outcomes = run_all(specs, connect(self.settings, specs[0].execution)) if specs else []
         returns = []
         for overrides, outcome in zip(job_overrides, outcomes, strict=True):
             done = JobReturn(overrides=overrides, task_name="train")
             try:
-                done.return_value = None if outcome is None else job_value(outcome)
+                done.return_value = job_value(outcome)
                 done.status = JobStatus.COMPLETED
             except Exception as error:
                 done.return_value = error
                 done.status = JobStatus.FAILED
             returns.append(done)
         return returns
-
-    def _outcomes(self, specs: Sequence[RunSpec]) -> Sequence[Outcome | None]:
-        if self.settings.executor == "here":
-            from tprnn.sweep.run import run_all
-
-            return run_all(specs)
-        from tprnn.sweep.remote import run_jobs
-
-        return run_jobs(specs, self.settings) or [None] * len(specs)

@@ -293,7 +293,8 @@ def test_a_dry_run_tells_what_the_runs_will_cost(make: Make, outputs: str, capsy
         folder.write_result({"status": "solved", "iterations": 100 * T})
     words = [*TABLE, f"outputs={outputs}"]
     reproduce.main(words)
-    rungs, _ = reproduce.rungs(reproduce.parse(words), [climber])
+    store = Store(outputs)
+    rungs, _ = reproduce.rungs(reproduce.parse(words), reproduce.standings([climber], store), store)
     assert [[part.expected for part in rung] for rung in rungs] == [[1000.0], [2000.0]]
     assert "from recorded runs like these\n" in capsys.readouterr().out
 

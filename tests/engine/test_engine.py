@@ -25,7 +25,8 @@ from tprnn.errors import DamagedFile, UserError
 from tprnn.models.srn import SRN
 from tprnn.protocols.evaluate import load
 from tprnn.store import Store
-from tprnn.sweep.run import exit_code, pack, run_all
+from tprnn.sweep.executors.cluster import pack
+from tprnn.sweep.run import exit_code, run_all
 from tprnn.trainers.base import State
 
 # ---- stopping rules

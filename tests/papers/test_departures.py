@@ -8,6 +8,8 @@ from conftest import MEMBERS, make_spec
 from tprnn.config import flatten, member_class
 from tprnn.papers.departures import departures
 from tprnn.papers.published import papers
+from tprnn.store import Store
+from tprnn.sweep.plan import Plan
 from tprnn.sweep.progress import Progress
 
 RULES = sorted({make_spec(trainer=name).config["trainer"]["rule"] for name in MEMBERS["trainer"]})
@@ -59,8 +61,10 @@ def test_a_rule_with_a_paper_states_settings_that_there_are(rule: str) -> None:
 
 
 @pytest.mark.parametrize(("quiet", "count"), [(False, 1), (True, 0)])
-def test_a_run_says_it_in_its_first_lines(quiet: bool, count: int, capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress([make_spec(trainer="lra")], [], quiet, 1):
+def test_a_run_says_it_in_its_first_lines(
+    quiet: bool, count: int, outputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress(Plan([make_spec({"quiet": quiet}, trainer="lra")], Store(outputs)), 1):
         pass
     lines = capsys.readouterr().err.splitlines()
     assert sum(line.startswith("note: lra's paper (manchev2025) has optimizer=sgd") for line in lines[1:2]) == count

@@ -51,10 +51,10 @@ def made(outputs: str, cell: RecipeCell) -> tuple[set[str], int]:
     for words in commands(outputs, cell):
         request = reproduce.parse(words)
         assert [(c.row, c.column.key) for c in request.cells] == [(cell.row, cell.column.key)]
-        for climber in reproduce.climbers(request):
-            done, left, _ = reproduce.progress(climber, Store(outputs))
-            todo += left
-            signatures |= {climber.at(T).signature for T in climber.lengths[:done]}
+        for standing in reproduce.standings(reproduce.climbers(request), Store(outputs)):
+            climber = standing.climber
+            todo += len(standing.left)
+            signatures |= {climber.at(T).signature for T in climber.lengths[: standing.done]}
     return signatures, todo
 
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,21 +23,23 @@ from tprnn.config import RunSpec
 from tprnn.engine.signals import Interrupted
 from tprnn.errors import UserError
 from tprnn.store import Store
-from tprnn.sweep import remote as cluster
-from tprnn.sweep.executors.base import Job
-from tprnn.sweep.executors.jobs import config_for_node, minutes
+from tprnn.sweep.executors import cluster
+from tprnn.sweep.executors import connect as connection
+from tprnn.sweep.executors.cluster import Job, JobExecutor
+from tprnn.sweep.executors.jobs import JobSettings, config_for_node, minutes
+from tprnn.sweep.run import run_all
 
 SWEEP = ["train", "-m", "task=adding", "trainer=tptt"]
 TINY = ["task.T=10", "model.H=4", "train.max_iterations=4", "train.check_every=2", "train.validation_size=20"]
 
 
-class FakeExecutor:
+class FakeExecutor(JobExecutor):
     """Takes jobs; what becomes of them is said by `work`, called with each job at the first refresh."""
 
     patience = 0.0
 
     def __init__(self, work: Callable[[Job], None]) -> None:
-        self.work = work
+        self.work, self.settings = work, settings()
         self.stacks: list[list[RunSpec]] = []
 
     def submit(self, stacks: Sequence[Sequence[RunSpec]]) -> list[Job]:
@@ -78,7 +80,12 @@ def connect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callab
 
     def put(work: Callable[[Job], None] = solve) -> FakeExecutor:
         fake = FakeExecutor(work)
-        monkeypatch.setattr(cluster, "connect", lambda *_: fake)
+
+        def connected(how: JobSettings, execution: Mapping[str, Any]) -> FakeExecutor:
+            fake.settings = how
+            return fake
+
+        monkeypatch.setattr(connection, "connect", connected)
         return fake
 
     return put
@@ -180,9 +187,8 @@ def test_what_is_finished_or_worked_on_is_not_handed_over(
     write(specs[0], "solved")
     write(specs[3], "interrupted")
     with Store(outputs).folder(specs[1]).lock():
-        outcomes = cluster.run_jobs(specs, settings())
+        outcomes = run_all(specs, fake)
     assert [spec.config["seed"] for stack in fake.stacks for spec in stack] == [2, 3]
-    assert outcomes is not None
     assert [outcome.status for outcome in outcomes] == ["solved", "locked", "solved", "solved"]
     assert [outcome.skipped for outcome in outcomes] == [True, False, False, False]
     said = capsys.readouterr().err
@@ -201,7 +207,7 @@ def test_what_another_call_works_on_is_waited_for_and_handed_over_if_it_is_left_
         handed.extend(spec.config["seed"] for spec in job.specs)
         solve(job)
 
-    connect(work)
+    fake = connect(work)
     specs = [make_spec({"seed": seed, "outputs": outputs, "quiet": False}) for seed in range(3)]
     with ExitStack() as locks:
         for spec in specs[:2]:
@@ -213,7 +219,7 @@ def test_what_another_call_works_on_is_waited_for_and_handed_over_if_it_is_left_
                 locks.close()
 
         monkeypatch.setattr(cluster.time, "sleep", let_go)
-        outcomes = cluster.run_jobs(specs, settings()) or []
+        outcomes = run_all(specs, fake)
     assert handed == [2, 1]
     assert [outcome.status for outcome in outcomes] == 3 * ["solved"]
 
@@ -227,9 +233,9 @@ def test_a_larger_budget_is_handed_over_once_and_a_smaller_one_is_not(
     cut = {"stopped_by": "max_iterations"}
     write(within(1000), "not_solved", iterations=1000, **cut)
     fake = connect(lambda job: write(job.specs[0], "not_solved", iterations=5000, **cut))
-    assert cluster.run_jobs([within(1000)], settings()) is not None
+    assert run_all([within(1000)], fake)[0].skipped
     assert fake.stacks == []
-    outcomes = cluster.run_jobs([within(2000), within(5000), within(1000)], settings()) or []
+    outcomes = run_all([within(2000), within(5000), within(1000)], fake)
     assert [[spec.train.max_iterations for spec in stack] for stack in fake.stacks] == [[5000]]
     assert [(outcome.result or {})["iterations"] for outcome in outcomes] == [2000, 5000, 1000]
     assert "3 not solved" in capsys.readouterr().out
@@ -241,8 +247,7 @@ def test_force_hands_over_what_is_finished_and_does_not_take_the_old_result(
     spec = make_spec({"outputs": outputs, "force": True})
     write(spec, "solved")
     fake = connect(lambda job: write(job.specs[0], "not_solved"))
-    outcomes = cluster.run_jobs([spec], settings())
-    assert outcomes is not None
+    outcomes = run_all([spec], fake)
     assert len(fake.stacks) == 1
     assert outcomes[0].status == "not_solved"
 
@@ -268,9 +273,8 @@ def test_a_run_that_another_process_took_first_is_left_to_it(
 ) -> None:
     spec = make_spec({"outputs": outputs, "locked": "leave"})
     with ExitStack() as locks:
-        connect(lambda job: locks.enter_context(Store(outputs).folder(spec).lock()))
-        outcomes = cluster.run_jobs([spec], settings())
-    assert outcomes is not None
+        fake = connect(lambda job: locks.enter_context(Store(outputs).folder(spec).lock()))
+        outcomes = run_all([spec], fake)
     assert outcomes[0].status == "locked"
 
 
@@ -329,7 +333,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_a_job_is_handed_over(
     fake = connect()
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="outputs"):
-        cluster.run_jobs([make_spec({"outputs": str(tmp_path / "file" / "outputs")})], settings())
+        run_all([make_spec({"outputs": str(tmp_path / "file" / "outputs")})], fake)
     assert fake.stacks == []
 
 
@@ -370,8 +374,7 @@ def test_a_local_job_goes_on_after_its_time_limit_to_the_same_metrics(tmp_path: 
     rows, starts = [], []
     for name, how in (("limited", limited), ("free", settings())):
         spec = make_spec(changes | {"outputs": str(tmp_path / name)}, trainer="bptt", task="adding")
-        outcomes = cluster.run_jobs([spec], how)
-        assert outcomes is not None
+        outcomes = run_all([spec], connection.connect(how, spec.execution))
         assert outcomes[0].status == "not_solved"
         metrics = Store(tmp_path / name).folder(spec).read_metrics()
         rows.append([{key: value for key, value in row.items() if key != "seconds"} for row in metrics])

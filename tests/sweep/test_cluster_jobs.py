@@ -22,10 +22,10 @@ from tprnn.engine.signals import Interrupted, catch_signals
 from tprnn.errors import UserError
 from tprnn.sweep import run as many
 from tprnn.sweep.executors import jobs
-from tprnn.sweep.executors.base import Job, reason
+from tprnn.sweep.executors.cluster import Job, reason
 from tprnn.sweep.executors.jobs import StackJob, config_for_node
 from tprnn.sweep.executors.ray import RayExecutor
-from tprnn.sweep.executors.submitit import SlurmExecutor
+from tprnn.sweep.executors.slurm import SlurmExecutor
 
 # ---- SLURM, by programs that stand for its own
 

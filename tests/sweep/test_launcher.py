@@ -15,6 +15,7 @@ from tprnn.config import RunSpec
 from tprnn.engine.runs import Outcome
 from tprnn.engine.signals import Interrupted
 from tprnn.errors import UserError
+from tprnn.sweep.executors.base import Executor
 from tprnn.sweep.returned import RunFailed, job_value
 
 GRID = ["-m", "task=adding", "trainer=tptt"]
@@ -29,7 +30,7 @@ class FakeRuns:
         self.failing_seed: int | None = None
         self.error: BaseException | None = None
 
-    def __call__(self, specs: Sequence[RunSpec]) -> list[Outcome]:
+    def __call__(self, specs: Sequence[RunSpec], executor: Executor | None = None) -> list[Outcome]:
         self.calls.append(list(specs))
         if self.error is not None:
             raise self.error

@@ -26,6 +26,7 @@ from tprnn.engine.runs import Outcome
 from tprnn.errors import UserError
 from tprnn.store import Store
 from tprnn.sweep import progress, workers
+from tprnn.sweep.plan import Plan
 from tprnn.sweep.run import run_all
 
 RUNS = 8
@@ -227,11 +228,11 @@ def test_a_backlog_gives_a_run_up_after_three_deaths_and_lets_it_alone_after_two
 
 
 def test_silence_is_broken_by_what_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    outputs: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "_SILENCE", 0.0)
     specs = [make_spec({"seed": seed, "quiet": False}) for seed in range(2)]
-    with progress.Progress(specs, [], quiet=False, workers=2) as shown:
+    with progress.Progress(Plan(specs, Store(outputs)), workers=2) as shown:
         for spec in specs:
             shown.emit("begin", spec, {"process": 123})
         assert until(lambda: "waiting for process 123 with 2 runs" in capsys.readouterr().err)

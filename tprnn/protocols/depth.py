@@ -13,7 +13,6 @@ from typing import Any
 
 from tabulate import tabulate
 
-from tprnn.budgets import ending
 from tprnn.compose import sweep
 from tprnn.config import MEMBER_KINDS, SEED_KEYS, RunSpec, flatten
 from tprnn.cost import estimate as cost
@@ -21,7 +20,8 @@ from tprnn.cost.recorded import History
 from tprnn.errors import UserError
 from tprnn.overrides import as_override, choice, own_keys
 from tprnn.points import Point
-from tprnn.store import RunFolder, Store
+from tprnn.store import Store
+from tprnn.sweep.plan import Plan as SweepPlan
 from tprnn.sweep.run import Outcome, exit_code, run_all
 
 USAGE = """usage: tprnn depth task=NAME trainer=NAME [KEY=VALUE ...] [depth.start=10] [depth.step=10] [depth.max=1000]
@@ -269,15 +269,21 @@ def prices(climbs: Sequence[Climb], plan: Plan) -> str:
     for T in range(plan.start, plan.max + 1, plan.step):
         rungs: list[list[cost.Part]] = [[]]
         for place, climb in enumerate(climbs):
+            if place in over:
+                continue
             specs, limit = together_at([climb], T), climb.specs[0].train.max_iterations
-            expected = history.rung([spec.family for spec in specs], T, limit, race=plan.rung != "all")
-            waiting, ended = ([], True) if place in over else _to_do(specs, store, plan)
-            each = expected[0] if expected else [None] * len(specs)
-            parts = [cost.Part(spec, 1, one and reached[place] * one) for spec, one in zip(specs, each, strict=True)]
-            rungs += [[part for part in parts if part.spec in waiting]]
-            over |= {place} if ended else set()
-            known |= {place} if expected else set()
-            reached[place] *= expected[1] if expected else 1.0
+            rung = SweepPlan(specs, store, first_solved=plan.rung != "all")
+            signatures = [spec.signature for spec in specs]
+            likely = 1.0
+            each: dict[str, float] = {}
+            if expected := history.rung([spec.family for spec in specs], T, limit, race=plan.rung != "all"):
+                known.add(place)
+                iterations, likely = expected
+                each = {key: reached[place] * one for key, one in zip(signatures, iterations, strict=True)}
+            rungs.append([cost.Part(spec, 1, each.get(spec.signature)) for spec in rung.waiting])
+            if not rung.waiting and all(outcome.status != "solved" for outcome in rung.done.values()):
+                over.add(place)
+            reached[place] *= likely
         # climbs that are one call share the workers, others wait for each other
         lengths.append(rungs if plan.rung != "all" else [list(itertools.chain(*rungs))])
     basis = "recorded runs like these" + (f" for {len(known)} of {len(climbs)} climbs" * (len(known) < len(climbs)))
@@ -286,24 +292,6 @@ def prices(climbs: Sequence[Climb], plan: Plan) -> str:
         for some in (lengths[:1], lengths)
     )
     return f"T = {plan.start}:\n{first}\n\nT = {plan.start} to {plan.max}:\n{whole}\n\nnothing was trained"
-
-
-def _to_do(specs: Sequence[RunSpec], store: Store, plan: Plan) -> tuple[list[RunSpec], bool]:
-    """The runs of a rung that are to be trained, and whether it is known to end its climb."""
-    folders = [store.folder(spec) for spec in specs]
-    found = [folder.finished(spec.train) for folder, spec in zip(folders, specs, strict=True)]
-    solved = any(result is not None and result["status"] == "solved" for result in found)
-    waiting = [
-        spec
-        for spec, folder, result in zip(specs, folders, found, strict=True)
-        if result is None and not (plan.rung != "all" and solved and _is_left(folder))
-    ]
-    return waiting, not waiting and not solved
-
-
-def _is_left(folder: RunFolder) -> bool:
-    result = folder.result()
-    return result is not None and ending(result) == "left"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ from tprnn.engine.runs import REFUSED
 from tprnn.errors import UserError, nearest
 from tprnn.papers.recipes import Budget, Recipe, RecipeCell, figure_names, names, recipe
 from tprnn.store import Store
+from tprnn.sweep.plan import Plan
 from tprnn.sweep.run import Outcome, exit_code, run_all
 
 USAGE = """usage: tprnn reproduce PAPER/NAME [budget=laptop] [--dry-run] [rows=...] [columns=...] [seeds=...]
@@ -162,37 +163,55 @@ def run(found: Sequence[Climber]) -> list[Outcome]:
     return outcomes
 
 
-def progress(climber: Climber, store: Store) -> tuple[int, int, bool]:
-    """Runs done, runs to do at most, and whether the end is known. Reads the store only."""
-    for done, T in enumerate(climber.lengths):
-        spec = climber.at(T)
-        result = store.folder(spec).finished(spec.train)
-        if result is None:
-            return done, len(climber.lengths) - done, False
-        if result["status"] != "solved":
-            return done + 1, 0, True
-    return len(climber.lengths), 0, True
+@dataclass(frozen=True)
+class Standing:
+    """How far a climb is."""
+
+    climber: Climber
+    done: int = 0
+    """Runs that are finished."""
+    over: bool = False
+    """Whether its end is known."""
+
+    @property
+    def left(self) -> Sequence[int]:
+        """The lengths that it may still come to."""
+        return () if self.over else self.climber.lengths[self.done :]
 
 
-def counted(request: Request, climber: Climber, store: Store) -> Sequence[int]:
+def standings(found: Sequence[Climber], store: Store) -> list[Standing]:
+    """How far each climb is, rung by rung as `run` plans them. Reads the store only."""
+    states = [Standing(climber) for climber in found]
+    live = list(range(len(found)))
+    while live:
+        specs = {place: found[place].at(states[place].left[0]) for place in live}
+        finished = Plan(list(specs.values()), store).done
+        live = []
+        for place, spec in specs.items():
+            if outcome := finished.get(spec.signature):
+                done = states[place].done + 1
+                over = outcome.status != "solved" or done == len(found[place].lengths)
+                states[place] = Standing(found[place], done, over)
+                live += [] if over else [place]
+    return states
+
+
+def counted(request: Request, standing: Standing) -> Sequence[int]:
     """The lengths to do at most, up to the bound of the cell; the next one always, where the end is not known."""
-    done, left, _ = progress(climber, store)
-    lengths = climber.lengths[done : done + left]
+    climber = standing.climber
     last = bound(request.recipe, climber.cell, climber.lengths[-1])
-    return [T for place, T in enumerate(lengths) if place == 0 or last >= T]
+    return [T for place, T in enumerate(standing.left) if place == 0 or last >= T]
 
 
-def listing(request: Request, found: Sequence[Climber]) -> str:
+def listing(request: Request, states: Sequence[Standing]) -> str:
     """What would run: a line for each cell, and the total."""
-    store = Store(found[0].spec.execution["outputs"])
     numbers = request.budget.points
     chosen = "" if numbers is None else f"; of these points {', '.join(map(str, numbers))}"
     rows = []
     for cell in request.cells:
-        mine = [climber for climber in found if climber.cell is cell]
-        states = [progress(climber, store) for climber in mine]
-        todo = sum(len(counted(request, climber, store)) for climber in mine)
-        lengths = mine[0].lengths
+        mine = [one for one in states if one.climber.cell is cell]
+        todo = sum(len(counted(request, one)) for one in mine)
+        lengths = mine[0].climber.lengths
         last = bound(request.recipe, cell, lengths[-1])
         rows.append(
             {
@@ -200,29 +219,35 @@ def listing(request: Request, found: Sequence[Climber]) -> str:
                 "column": cell.column.key,
                 "T": str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {last}",
                 "climbs": len(mine),
-                "runs done": sum(state[0] for state in states),
+                "runs done": sum(one.done for one in mine),
                 "to do": todo if len(lengths) == 1 or not todo else f"up to {todo}",
                 "parameters": cell.described(request.budget.name) + chosen,
             }
         )
-    total = sum(len(counted(request, climber, store)) for climber in distinct(found))
+    total = sum(len(counted(request, one)) for one in _once(states))
     table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
-    upper = "up to " if total and any(len(climber.lengths) > 1 for climber in found) else ""
+    upper = "up to " if total and any(len(one.climber.lengths) > 1 for one in states) else ""
     return f"{table}\n\n{upper}{total} runs to do; nothing was trained"
 
 
-def rungs(request: Request, found: Sequence[Climber]) -> tuple[list[list[Part]], str]:
+def _once(states: Sequence[Standing]) -> list[Standing]:
+    """Of `distinct` climbers."""
+    first = {id(climber) for climber in distinct([one.climber for one in states])}
+    return [one for one in states if id(one.climber) in first]
+
+
+def rungs(request: Request, states: Sequence[Standing], store: Store) -> tuple[list[list[Part]], str]:
     """The runs that are to do at most, in the rungs of `run`, with what is expected of them; and what that rests on.
 
     Expected are the iterations of recorded runs of the family, else those that follow from what is published.
     """
-    store = Store(found[0].spec.execution["outputs"])
     history = History(store)
     todo: dict[tuple[int, str], list[float]] = defaultdict(list)
     first: dict[str, Climber] = {}
     recorded: list[bool] = []
-    for climber in distinct(found):
-        lengths, limit = counted(request, climber, store), climber.spec.train.max_iterations
+    for standing in _once(states):
+        climber, lengths = standing.climber, counted(request, standing)
+        limit = climber.spec.train.max_iterations
         expected = history.climb(climber.spec.family, lengths, limit)
         first.setdefault(climber.spec.stack_key, climber)
         recorded += [bool(expected)] if lengths else []
@@ -231,7 +256,7 @@ def rungs(request: Request, found: Sequence[Climber]) -> tuple[list[list[Part]],
                 expected = {T: iterations(request.recipe, climber.cell, T, limit) for T in lengths}
             todo[T, climber.spec.stack_key].append(expected[T])
     parts: dict[int, list[Part]] = defaultdict(list)
-    climbs = any(len(climber.lengths) > 1 for climber in found)
+    climbs = any(len(one.climber.lengths) > 1 for one in states)
     for (T, key), each in todo.items():
         parts[T if climbs else 0].append(Part(first[key].at(T), len(each), sum(each)))
     return list(parts.values()), _basis(recorded, "climbs" if climbs else "runs")
@@ -279,8 +304,10 @@ def main(argv: Sequence[str]) -> int:
     found = climbers(request)
     execution = found[0].spec.execution
     if request.dry_run:
-        print(listing(request, found))
-        parts, basis = rungs(request, found)
+        store = Store(execution["outputs"])
+        states = standings(found, store)
+        print(listing(request, states))
+        parts, basis = rungs(request, states, store)
         if cost := estimate(*parts):
             print(f"\n{describe(cost, basis, _bounded(request, found))}")
         return 0

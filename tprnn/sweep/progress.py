@@ -21,28 +21,29 @@ from tprnn.engine.runs import REFUSED, Outcome
 from tprnn.papers.departures import departures
 from tprnn.scores import ACCURACY, last_of, score_of
 from tprnn.store import Store
+from tprnn.sweep.plan import Plan
 
-_PLAIN_EVERY = 15.0  # seconds between plain lines
+PLAIN_EVERY = 15.0
+"""Seconds between plain lines."""
 _SILENCE = 60.0  # seconds without news after which it is said what is waited for
 
 
 class Progress:
     """Counts iterations of all runs of a call; `emit` is safe to call from a thread."""
 
-    def __init__(self, specs: Sequence[RunSpec], finished: Sequence[Outcome], quiet: bool, workers: int) -> None:
-        self.specs, self.quiet, self.workers = list(specs), quiet, min(workers, len(specs))
-        self.skipped = len(finished)
+    def __init__(self, plan: Plan, workers: int) -> None:
+        self.specs = [spec for signature, spec in plan.runs.items() if signature not in plan.refused]
+        self.quiet, self.workers = plan.execution["quiet"], min(workers, len(self.specs))
+        self.skipped, self.todo = len(plan.done), len(plan.waiting)
         self.console = Console(file=sys.stderr)
-        self.live = self.console.is_terminal and not quiet
-        self.todo = len(specs) - len(finished)
-        self.solved = sum(outcome.status == "solved" for outcome in finished)
+        self.live = self.console.is_terminal and not self.quiet
+        self.solved = sum(outcome.status == "solved" for outcome in plan.done.values())
         self.ended = 0
         self.told = False
         self.score, self.best = ACCURACY, 0.0
         self.loss = float("nan")
         self.reached: dict[str, int] = {}
-        over = {outcome.spec.signature for outcome in finished}
-        self.limits = {spec.signature: spec.train.max_iterations for spec in specs if spec.signature not in over}
+        self.limits = {spec.signature: spec.train.max_iterations for spec in plan.waiting}
         self.started = self.printed = time.monotonic()
         self.first: dict[str, int] = {}
         self.heard = self.started
@@ -136,7 +137,7 @@ class Progress:
         if self.live:
             done = sum(self.reached.values())
             self.bar.update(self.task, completed=done, total=max(1, sum(self.limits.values())), text=self._text())
-        elif not self.quiet and time.monotonic() - self.printed > _PLAIN_EVERY:
+        elif not self.quiet and time.monotonic() - self.printed > PLAIN_EVERY:
             self.printed = time.monotonic()
             self.console.print(self._text(), highlight=False, soft_wrap=True)
 
@@ -153,12 +154,17 @@ class Progress:
         # the budget bounds the time; runs that are solved early shorten it
         return text + (f", ≤ {_span(left / speed)} left" if speed > 0 and left else "")
 
-    def end(self, outcomes: Sequence[Outcome], store: Store) -> None:
-        """The last lines: what came out, where it lies, how to see it."""
-        self.bar.stop()
-        for line in troubles(outcomes):
-            print(line, file=sys.stderr)
-        print(last_line(outcomes, store))
+
+def tell_end(outcomes: Sequence[Outcome], store: Store) -> None:
+    """The last lines: what went wrong, what came out, where it lies, how to see it."""
+    tell_troubles(outcomes)
+    print(last_line(outcomes, store))
+
+
+def tell_troubles(outcomes: Sequence[Outcome]) -> None:
+    """What went wrong, on standard error."""
+    for line in troubles(outcomes):
+        print(line, file=sys.stderr)
 
 
 def troubles(outcomes: Sequence[Outcome]) -> list[str]:

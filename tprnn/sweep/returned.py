@@ -24,13 +24,14 @@ class RunLeft(RunFailed):
 def job_value(outcome: Outcome) -> float | None:
     """What a job returns to Hydra: the score at its end, its accuracy for most tasks (for optimising sweepers).
 
-    Raises RunFailed for a failed run, and for one whose job on a cluster ended before it; RunLeft.
+    Raises RunFailed for a failed run, and for one whose job on a cluster ended before it; RunLeft. None for a run that
+    nobody waits for.
     """
     from tprnn.scores import last_of
     from tprnn.sweep.run import exit_code
 
     code = exit_code([outcome])
-    if code or outcome.status == "unfinished":
+    if code:
         kind = RunLeft if code == RunLeft.code else RunFailed
         raise kind(f"{outcome.spec.folder_name}: {outcome.error or outcome.status}")
     return None if outcome.result is None else last_of(outcome.result)

@@ -7,7 +7,6 @@ import dataclasses
 import math
 import shlex
 import statistics
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from tprnn.protocols.search.studies import Search, searches
 from tprnn.scores import Score, best_of, score_of, test_of
 from tprnn.store import Store
 from tprnn.sweep.plan import distinct
-from tprnn.sweep.progress import first_line, troubles
+from tprnn.sweep.progress import first_line, tell_troubles
 from tprnn.sweep.run import Outcome, exit_code, run_all
 
 USAGE = """usage: tprnn search task=NAME trainer=NAME [KEY=VALUE ...] [KEY=RANGE ...] [search.trials=50]
@@ -328,8 +327,7 @@ def main(argv: Sequence[str]) -> int:
     ]
     if not fitting:
         raise TooLarge(f"no search fits: {outcomes[0].spec.short_name} {outcomes[0].error}")
-    for line in troubles(outcomes):
-        print(line, file=sys.stderr)
+    tell_troubles(outcomes)
     for search in fitting:
         outcomes += search_and_tell(search, plan)
     return exit_code(outcomes)

@@ -1,72 +1,35 @@
-"""What carries jobs: the contract of SLURM, Ray and processes of this machine, and what becomes of a job, in words."""
+"""The contract of executors: this machine (here.py), and jobs (cluster.py) of submitit, SLURM and Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from tprnn.config import RunSpec
-from tprnn.sweep.executors.jobs import ERROR_MARK
+from tprnn.engine.runs import Outcome
+from tprnn.sweep.plan import Plan
 
+UNFINISHED = "unfinished"
+"""The status of a run whose job ended (killed, lost, cancelled) before the run did."""
 
-@dataclass
-class Job:
-    """Some runs that were handed over together."""
-
-    id: str
-    specs: Sequence[RunSpec]
-    log: Path | None = None
-    state: str = "waiting"
-    """waiting, running, or how it ended, in words."""
-    over: bool = False
-    error: str | None = None
-    restarts: int = 0
-    """Times it was put back into the queue after it had begun."""
+UNDER_WAY = "under way"
+"""The status of a run that nobody waits for: a job has it, or another call."""
 
 
 class Executor(Protocol):
-    """Takes jobs, knows their state."""
+    """Carries out a plan. Results lie in run folders; an executor says what they came to."""
 
-    patience: float
-    """Seconds that results may need to be seen here after their job is over (shared file systems cache)."""
-
-    def submit(self, stacks: Sequence[Sequence[RunSpec]]) -> list[Job]:
-        """Hand over one job for each stack. Raises UserError where it is refused."""
+    @property
+    def waits(self) -> bool:
+        """Whether runs have come to their ends when `carry_out` returns; else it has told itself what goes on."""
         ...
 
-    def attended(self) -> AbstractContextManager[None]:
-        """Holds while somebody waits for the jobs."""
+    def prepare(self, plan: Plan) -> None:
+        """Take out of the plan what cannot be run. Raises UserError; nothing is written."""
         ...
 
-    def refresh(self, jobs: Sequence[Job]) -> list[str]:
-        """Bring `state` and `over` of jobs that are not over up to date; cheap to call often.
+    def carry_out(self, plan: Plan) -> dict[str, Outcome]:
+        """Train what waits and tell how it goes; the outcome of every run of the plan, by signature.
 
-        Returns a line for each job that was put back into the queue since the last call.
+        Runs that others work on are waited for, but with `locked=leave`. Raises UserError; Interrupted or
+        KeyboardInterrupt after a signal, when it is told what has been done by then.
         """
         ...
-
-    def advice(self, jobs: Sequence[Job]) -> str:
-        """How to look at the jobs and how to cancel them; what becomes of them when this command ends."""
-        ...
-
-
-def said(error: BaseException) -> str:
-    """What a program or a library said, in one line."""
-    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
-    return "; ".join(lines[-2:]) or type(error).__name__
-
-
-def reason(job: Job) -> str:
-    """Why a job ended before its runs did: the line it left in its log, or its last state."""
-    if job.error is None and job.log is not None:
-        try:
-            text = job.log.read_text(errors="replace")
-        except OSError:
-            text = ""
-        for line in text.splitlines():
-            if line.startswith(ERROR_MARK):
-                job.error = line.removeprefix(ERROR_MARK)
-    return job.error or job.state

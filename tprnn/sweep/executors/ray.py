@@ -14,11 +14,11 @@ from typing import Any, TextIO
 
 from tprnn.config import RunSpec
 from tprnn.errors import UserError
-from tprnn.sweep.executors.base import Job, said
+from tprnn.sweep.executors.cluster import Job, JobExecutor, said
 from tprnn.sweep.executors.jobs import PREFIX, JobSettings, config_for_node, train
 
 
-class RayExecutor:
+class RayExecutor(JobExecutor):
     """Tasks of a Ray cluster. Ray ends them with this command; a lost worker's job is handed over again."""
 
     patience = 5.0
