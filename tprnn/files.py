@@ -106,7 +106,7 @@ def read_whole(path: Path) -> bytes | None:
     """The bytes of `path`, or None where there is no such file. Raises DamagedFile."""
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise DamagedFile(f"{path}: cannot be read ({error.strerror})") from error

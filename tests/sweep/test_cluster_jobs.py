@@ -9,12 +9,13 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType, SimpleNamespace
+from types import FrameType
 from typing import Any
 
 import pytest
 from cluster_settings import settings
 from conftest import make_spec
+from fake_ray import FakeRay
 
 from tprnn.config import RunSpec
 from tprnn.engine.runs import Outcome
@@ -218,42 +219,6 @@ def test_a_job_that_is_stored_for_another_start_is_the_same_job_begun_before() -
 
 
 # ---- Ray, by a module that stands for it
-
-
-class FakeRay:
-    """Runs nothing: each task gives the next of `ends`, an exception is raised."""
-
-    class exceptions:
-        RayError = type("RayError", (Exception,), {})
-        RayTaskError = type("RayTaskError", (RayError,), {})
-        LocalRayletDiedError = type("LocalRayletDiedError", (RayError,), {})
-
-    def __init__(self, ends: list[Any]) -> None:
-        self.ends = ends
-        self.started: list[tuple[Any, ...]] = []
-        self.machines = [(True, 1.0), (False, 8.0)]
-
-    def init(self, **_: Any) -> None: ...
-
-    def remote(self, **_: Any) -> Callable[[Any], Any]:
-        return lambda function: SimpleNamespace(remote=self.start)
-
-    def start(self, configs: Any, again: bool) -> int:
-        self.started.append(([config["seed"] for config in configs], again))
-        return len(self.started) - 1
-
-    def shutdown(self) -> None: ...
-
-    def nodes(self) -> list[dict[str, Any]]:
-        return [{"Alive": alive, "Resources": {"CPU": cpus}} for alive, cpus in self.machines]
-
-    def wait(self, tasks: list[int], timeout: float) -> tuple[list[int], list[int]]:
-        return ([], tasks) if self.ends[tasks[0]] == "at work" else (tasks, [])
-
-    def get(self, task: int) -> str | None:
-        if isinstance(self.ends[task], Exception):
-            raise self.ends[task]
-        return self.ends[task]
 
 
 def ray_job(ends: list[Any], requeues: int) -> tuple[Job, FakeRay]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from tprnn.config import RunSpec
@@ -25,8 +26,6 @@ class Seen:
     """As of the budget; None where the run has not come to its end within it."""
     stands: dict[str, Any] | None
     """Without such a result, the one of where the run was left: interrupted, failed, or cut before."""
-    holder: str | None
-    """Who works on the run now; not asked of one that has its result."""
 
 
 def look(store: Store, specs: Iterable[RunSpec], force: bool = False) -> list[Seen]:
@@ -35,10 +34,7 @@ def look(store: Store, specs: Iterable[RunSpec], force: bool = False) -> list[Se
     for spec in specs:
         folder = store.folder(spec)
         result = None if force else folder.finished(spec.train)
-        if result is not None:
-            found.append(Seen(folder, result, None, None))
-        else:
-            found.append(Seen(folder, None, None if force else folder.result(), holder_of(folder)))
+        found.append(Seen(folder, result, None if force or result is not None else folder.result()))
     return found
 
 
@@ -70,24 +66,18 @@ class Plan:
         self.execution: Mapping[str, Any] = self.asked[0].execution
         self.runs = furthest(self.asked)
         """By signature, as all that follows."""
-        seen = dict(zip(self.runs, look(store, self.runs.values(), self.execution["force"]), strict=True))
+        self._seen = dict(zip(self.runs, look(store, self.runs.values(), self.execution["force"]), strict=True))
         self.done = {
             signature: Outcome(self.runs[signature], one.result["status"], one.result, skipped=True)
-            for signature, one in seen.items()
+            for signature, one in self._seen.items()
             if one.result is not None
         }
         """What needs no more training."""
         self.bound = self._fewest() if first_solved else None
         """The iterations of the fastest run that is known already."""
-        for signature, one in seen.items():
+        for signature, one in self._seen.items():
             if self.bound is not None and one.stands and _is_beyond(one.stands, self.bound):
                 self.done[signature] = Outcome(self.runs[signature], "interrupted", one.stands, skipped=True)
-        self.held = {
-            signature: locked(self.runs[signature], one.folder, one.holder)
-            for signature, one in seen.items()
-            if one.holder is not None and signature not in self.done
-        }
-        """Of the waiting ones, those that another call worked on when the plan was made, as outcomes."""
         self.refused: dict[str, Outcome] = {}
         """What needs more memory than there is (`refuse_too_large`)."""
 
@@ -109,6 +99,16 @@ class Plan:
         """Of all that is not to be trained."""
         return self.done | self.refused
 
+    @cached_property
+    def held(self) -> dict[str, Outcome]:
+        """Of what waits, what another call works on at the time of the first question, as outcomes."""
+        folders = {spec.signature: self._seen[spec.signature].folder for spec in self.waiting}
+        return {
+            signature: locked(self.runs[signature], folder, holder)
+            for signature, folder in folders.items()
+            if (holder := holder_of(folder)) is not None
+        }
+
     def refuse_too_large(self) -> None:
         """Take out the runs that need more memory than this machine has free. Raises TooLarge where that is all."""
         found = memory.refused(self.waiting, others=bool(self.done))
@@ -124,7 +124,7 @@ class Plan:
 
     def _within(self, spec: RunSpec, outcome: Outcome) -> Outcome:
         """The outcome of a run as of the budget of `spec`; `outcome` itself where it came to no end there."""
-        if spec.train.budget == outcome.spec.train.budget:
+        if spec is outcome.spec or spec.train.budget == outcome.spec.train.budget:
             return outcome
         (seen,) = look(self.store, [spec])
         if seen.result is None:
@@ -144,7 +144,8 @@ def furthest(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
     """
     found: dict[str, RunSpec] = {}
     for spec in specs:
-        known = found.setdefault(spec.signature, spec)
+        if (known := found.setdefault(spec.signature, spec)) is spec:
+            continue
         less, more = sorted((known, spec), key=lambda one: one.train.budget.size)
         if less.train.budget.size[1] > more.train.budget.size[1]:
             raise UserError(
