@@ -25,9 +25,9 @@ ALLOWED = {
     "models": {"models", "tasks", "readouts", "core", "config", *_PLAIN},
     "trainers": {*_MEMBERS, "core", "config", *_PLAIN},
     "engine": {"engine", *_MEMBERS, "core", "config", "store", "budgets", *_PLAIN},
-    "papers": {"papers", "config", "compose", "listing", "overrides", *_PLAIN},
+    "papers": {"papers", "config", "compose", "listing", "overrides", "plugins", *_PLAIN},
     "cost": {"cost", "engine", *_MEMBERS, "core", "papers", "config", "store", "budgets", *_PLAIN},
-    "sweep": {"sweep", "cost", "engine", "core", "papers", "config", "store", "budgets", *_PLAIN},
+    "sweep": {"sweep", "cost", "engine", "core", "papers", "config", "store", "budgets", "members", *_PLAIN},
     "report": {
         "report",
         "papers",
@@ -39,6 +39,7 @@ ALLOWED = {
         "files",
         "compose",
         "listing",
+        "plugins",
         *_PLAIN,
     },
 }

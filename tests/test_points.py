@@ -18,7 +18,6 @@ from tprnn.points import at_points
 from tprnn.protocols.search import command as search
 from tprnn.protocols.search.command import Plan
 from tprnn.protocols.search.studies import Search
-from tprnn.train import search_path
 
 TASK = "task=temporal_order"
 
@@ -204,6 +203,10 @@ EXPECTED = [("bptt", 0.5, None, []), ("tptt", None, 3.0, ["b_h"])]
 
 def rules(specs: Sequence[RunSpec]) -> list[tuple[Any, ...]]:
     return values(specs, "trainer.name", "trainer.alpha", "trainer.alpha_i", "trainer.freeze")
+
+
+def search_path(folder: str) -> str:
+    return f"hydra.searchpath=['file://{folder}']"
 
 
 @pytest.fixture(scope="module")

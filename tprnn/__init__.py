@@ -1,6 +1,7 @@
 """Target propagation in recurrent neural networks: train, sweep, climb in depth, report.
 
-From a notebook: `tprnn.runs("outputs")` is a pandas table of all runs, `tprnn.load(run)` a trained network.
+From a notebook: `tprnn.runs("outputs")` is a pandas table of all runs, `tprnn.load(run)` a trained network, and
+`@tprnn.register` makes a class of the notebook a member.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "runs"]
+__all__ = ["__version__", "load", "register", "runs"]
 
 # torch, pandas and hydra take seconds to import: what needs them is imported when it is called.
 
@@ -32,3 +33,10 @@ def load(run: str | Path) -> Any:
     from tprnn.protocols.evaluate import load as load_network
 
     return load_network(run)
+
+
+def register(cls: type) -> type:
+    """Make a class a member for this process: a decorator for a rule, task, network or optimizer of one's own."""
+    from tprnn.members import register as register_class
+
+    return register_class(cls)

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from tprnn import __version__
+from tprnn import __version__, plugins
 from tprnn.errors import UserError, nearest
 
 # name -> (module, function that takes the arguments and returns an exit code, one line of help)
@@ -37,6 +37,9 @@ HELP = """usage: tprnn COMMAND [ARGUMENTS]
 {commands}
 
 'tprnn COMMAND --help' shows what a command takes; --force trains anew, --quiet shows no progress.
+
+Of every command:
+{places}
 
   tprnn train task=temporal_order trainer=tptt task.T=30
   tprnn train -m task=adding trainer=tptt,bptt seed=range(3)
@@ -69,13 +72,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("tprnn", f"unknown command '{name}'; {guess}")
     if name in OVERRIDE_COMMANDS:
         rest = [FLAGS.get(word, word) for word in rest]
+    return _guarded(f"tprnn {name}", lambda: _run(name, rest))
+
+
+def _run(name: str, words: Sequence[str]) -> int:
+    """A sub-command with the members that its words, the environment and installed packages name."""
+    named, folders, rest = plugins.take_places(words)
+    plugins.ask(named, folders, anew=True)
+    plugins.folders()  # refuses two files of one name
+    if name in OVERRIDE_COMMANDS and (asked := plugins.asked()):
+        from tprnn.overrides import as_override
+
+        rest = [*rest, f"plugins={as_override(asked)}"]  # for what runs elsewhere
     module, function, _ = COMMANDS[name]
-    return _guarded(f"tprnn {name}", lambda: int(getattr(importlib.import_module(module), function)(rest) or 0))
+    return int(getattr(importlib.import_module(module), function)(rest) or 0)
 
 
 def usage() -> str:
     """The text of `tprnn --help`."""
-    return HELP.format(commands="\n".join(f"  {name:10} {text}" for name, (_, _, text) in COMMANDS.items()))
+    return HELP.format(
+        places=plugins.PLACES, commands="\n".join(f"  {name:10} {text}" for name, (_, _, text) in COMMANDS.items())
+    )
 
 
 def _guarded(program: str, command: Callable[[], int]) -> int:
@@ -133,17 +150,18 @@ def _shell_completion(arguments: Sequence[str]) -> int:
 
 def _choices(words: Sequence[str]) -> list[str]:
     """What may stand for the last of `words`, where it is no override."""
-    from tprnn.listing import SECTIONS, budgets, members
+    from tprnn.listing import SECTIONS, budgets
+    from tprnn.listing import members as names
 
     choices: list[str] = []
     if len(words) == 1:
         choices = list(COMMANDS)
     elif words[0] == "train":
-        choices = ["--cfg", "--config-dir", "--force", "--help", "--info", "--multirun", "--quiet"]
+        choices = ["--cfg", "--config-dir", "--force", "--help", "--info", "--multirun", "--plugin", "--quiet"]
     elif words[0] == "list":
         choices = list(SECTIONS)
     elif words[0] == "reproduce":
-        choices = [*(name for name, _ in members("paper")), *(f"budget={name}" for name, _ in budgets("paper"))]
+        choices = [*(name for name, _ in names("paper")), *(f"budget={name}" for name, _ in budgets("paper"))]
     elif words[0] == "plot":
         from tprnn.papers.recipes import figure_names
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,11 +16,13 @@ from typing import Any
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,6 +32,7 @@ from tprnn.config import MEMBER_KINDS, RunSpec, flatten
 from tprnn.errors import UnknownKey, UserError, nearest
 from tprnn.override_errors import COMPOSITION_ERRORS, one_line, strictly, unreadable, unreadable_yaml
 from tprnn.overrides import as_given, as_override, for_hydra, is_hydra_line
+from tprnn.plugins import folders, while_unchanged
 from tprnn.points import POINTS, Member, Point, Sweep
 
 CONFIG_MODULE = "tprnn.conf"
@@ -49,8 +51,8 @@ def compose(overrides: Sequence[str]) -> RunSpec:
 def points(overrides: Sequence[str]) -> list[RunSpec]:
     """All runs of override lines with axes (``a,b``, ``range()``, ``choice()``, ``glob()``) and `grid=NAME`.
 
-    The last axis changes fastest, the axes of the grid after those of the lines. `hydra.searchpath=[file:///dir]`
-    adds a folder of YAMLs, as --config-dir does. Raises UserError as `compose`, and for a grid without points.
+    The last axis changes fastest, the axes of the grid after those of the lines. Raises UserError as `compose`, and
+    for a grid without points.
     """
     return [spec for _, spec in sweep(overrides)]
 
@@ -61,7 +63,7 @@ def sweep(overrides: Sequence[str]) -> list[tuple[Point, RunSpec]]:
     return [(point, composer.spec(point)) for point in composer.expand(lines)]
 
 
-def for_one(overrides: Sequence[str], fixed: Sequence[str] = ()) -> list[str]:
+def for_one(overrides: Sequence[str]) -> list[str]:
     """Lines of a single run as Hydra knows them: `trainer.tptt.alpha_i=1` becomes `trainer.alpha_i=1`.
 
     Raises UserError for a value that is meant for a member which is not chosen.
@@ -69,7 +71,7 @@ def for_one(overrides: Sequence[str], fixed: Sequence[str] = ()) -> list[str]:
     own = list(filter(is_hydra_line, overrides))
     lines = [line for line in overrides if line not in own]
     named = any(line.partition("=")[0].count(".") > 1 for line in lines)  # else there is nothing to look up
-    return [*own, *_composer((*fixed, *own)).alone(lines)] if named else list(overrides)
+    return [*own, *_composer(tuple(own)).alone(lines)] if named else list(overrides)
 
 
 def version_base() -> dict[str, str]:
@@ -82,10 +84,21 @@ def plugins() -> Plugins:
     """Hydra's plugins, those that its scan can see. (A plugin that was imported before the scan would exist twice.)"""
     with warnings.catch_warnings():  # Hydra 1.4 says at every start that it does not see into editable installs
         warnings.filterwarnings("ignore", message="Hydra could not discover plugins in an editable")
-        return Plugins.instance()
+        found = Plugins.instance()
+    found.register(FoldersOfMembers)
+    return found
 
 
-@functools.cache
+class FoldersOfMembers(SearchPathPlugin):
+    """Has Hydra see the YAMLs of members that are not ours, those of --config-dir too."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add their folders after ours."""
+        for folder in folders():
+            search_path.append(f"tprnn: {folder.package or folder.path}", f"file://{folder.path}")
+
+
+@while_unchanged
 def config_loader() -> ConfigLoader:
     """Hydra's loader of tprnn's own config tree, for use outside of hydra.main."""
     plugins()
@@ -93,7 +106,7 @@ def config_loader() -> ConfigLoader:
         return GlobalHydra.instance().config_loader()
 
 
-@functools.cache
+@while_unchanged
 def _composer(hydra_lines: tuple[str, ...]) -> Composer:
     return Composer(config_loader(), fixed=hydra_lines)
 
@@ -105,14 +118,12 @@ def composer_for(overrides: Sequence[str]) -> tuple[Composer, list[str]]:
     return _composer(fixed), [line for line in lines if line not in fixed]
 
 
-def explain(
-    error: Exception, overrides: Sequence[str], *, multirun: bool, fixed: Sequence[str] = ()
-) -> UserError | None:
+def explain(error: Exception, overrides: Sequence[str], *, multirun: bool) -> UserError | None:
     """What is wrong with override lines that Hydra refused with `error`; None where nothing is (a bug of ours)."""
     about_hydra = [*filter(is_hydra_line, overrides)]
     lines = [line for line in overrides if not is_hydra_line(line)]
     try:
-        composer = _composer((*fixed, *about_hydra))
+        composer = _composer(tuple(about_hydra))
         if multirun:
             for point in composer.expand(lines):
                 composer.spec(point)

@@ -2,9 +2,10 @@
 
 No torch here: the command line checks configs before anything heavy is imported.
 
-A member (task, model, trainer, optimizer) is a module ``tprnn/<kind>s/<rule>.py`` that holds one
-class with a dataclass ``Settings``, and a YAML ``conf/<kind>/<name>.yaml`` that gives every setting its
-value. Two YAMLs may share one module (``tptt`` and ``tptt_hx``): `rule` names the module, `name` the YAML.
+A member (task, model, trainer, optimizer) is a class with a dataclass ``Settings`` (tprnn/members.py finds it), and a
+YAML ``<kind>/<name>.yaml`` that gives every setting its value. Two YAMLs may share one class (``tptt`` and
+``tptt_hx``): `rule` names the class, `name` the YAML. Of a member that is not ours the hash of its code is part of the
+run, as `code` beside its settings.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
+from tprnn import members, plugins
 from tprnn.budgets import Budget
 from tprnn.errors import UserError, nearest
 from tprnn.listing import defaults
+from tprnn.members import member_class
 from tprnn.scores import Score
 from tprnn.settings import as_before, check, check_settings, convert, setting
 
@@ -37,6 +38,7 @@ SEED_KEYS = ("seed", "init_seed", "data_seed")
 EXECUTION_KEYS = frozenset(
     {"outputs", "data", "device", "threads", "workers", "stack_size", "checkpoint_seconds"}
     | {"quiet", "force", "fail_fast", "locked", "grid", "depth", "budget", "hydra", "unsigned"}
+    | {"plugins", "code", "rates"}
 )
 
 # Keys of `train` that only say where a run is cut: a run with more goes on, so they are no part of the signature.
@@ -89,35 +91,8 @@ class ExecutionSettings:
     force: bool = setting()
     fail_fast: bool = setting(before=False)
     locked: str = setting(choices=("wait", "leave"), before="wait")
-
-
-def own_rules(kind: str) -> list[str]:
-    """The members of a kind that this package has: a file each, or a folder."""
-    folder = Path(__file__).parent / f"{kind}s"
-    names = [*(path.stem for path in folder.glob("*.py")), *(path.parent.name for path in folder.glob("*/__init__.py"))]
-    return sorted(name for name in names if not name.startswith("_") and name != "base")
-
-
-@cache
-def member_class(kind: str, rule: str) -> Any:
-    """The class that implements `rule`: the one class with `Settings` defined in tprnn/<kind>s/<rule>.py.
-
-    Raises UserError for an unknown name.
-    """
-    known = own_rules(kind)
-    if rule not in known:
-        raise UserError(f"{kind}.rule: no {kind} '{rule}'; {nearest(rule, known)}")
-    module = importlib.import_module(f"tprnn.{kind}s.{rule}")
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and f"{value.__module__}.".startswith(f"{module.__name__}.")
-        and hasattr(value, "Settings")
-    ]
-    if len(found) != 1:
-        raise TypeError(f"{module.__name__} must define exactly one class with Settings, found {len(found)}")
-    return found[0]
+    plugins: list[str] = setting(before=())
+    code: str = setting(choices=("same", "any"), before="same")
 
 
 def readout_name(config: Mapping[str, Any]) -> str:
@@ -135,16 +110,17 @@ def _readout(config: Mapping[str, Any], given: Any) -> dict[str, Any] | None:
     chosen = {"name": own} if given is None else {"name": given} if isinstance(given, str) else given
     if not isinstance(chosen, Mapping) or not isinstance(chosen.get("name"), str):
         raise UserError(f"{key}: expected a name of tprnn list readouts, or {{name: NAME, ...}}, got {given!r}")
-    name, known = chosen["name"], own_rules("readout")
-    if name not in known:
-        raise UserError(f"{key}: no readout '{name}'; {nearest(name, known)}")
-    member, reads = member_class("readout", name), member_class("readout", own).targets
+    name = chosen["name"]
+    found, reads = members.find("readout", name), member_class("readout", own).targets
+    member: Any = found.cls
     if member.targets != reads:
-        alike = [other for other in known if member_class("readout", other).targets == reads]
+        alike = [other for other in members.own_rules("readout") if member_class("readout", other).targets == reads]
         task = config["task"]["name"]
         raise UserError(f"{key}: {name} reads {member.targets}, task={task} has {reads}; choices: {', '.join(alike)}")
-    settings = check_settings(key, {**defaults("readout", name), **chosen}, member.Settings, ignore=("name",))
-    return {"name": name, **settings} if given is not None or settings else None
+    given_and_others = {**defaults("readout", name), **chosen}
+    settings = check_settings(key, given_and_others, member.Settings, ignore=("name", "rule", "code"))
+    code = {"code": found.source.hash} if found.source else {}
+    return {"name": name, **code, **settings} if given is not None or settings or code else None
 
 
 def _hash(value: Any, digits: int = SIGNATURE_DIGITS) -> str:
@@ -162,6 +138,22 @@ def seeds_of(config: Mapping[str, Any]) -> tuple[int, int]:
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _code(kind: str, group: Mapping[str, Any], rule: str, which: str) -> dict[str, str]:
+    """{"code": hash} of a member that is not ours: what a config says it was, else what it is; {} for one of ours.
+
+    Raises UserError where the two differ, but with `which` = "any".
+    """
+    source = members.find(kind, rule).source
+    if source is None:
+        return {}
+    told = convert(f"{kind}.code", group.get("code", source.hash), str)
+    if told != source.hash and which != "any":
+        raise UserError(
+            f"{kind}={group['name']}: {source.place} is not the code of this run any more; code=any takes it"
+        )
+    return {"code": told}
 
 
 @dataclass(frozen=True)
@@ -186,6 +178,12 @@ class RunSpec:
             check(key, seed, {"low": 0, "high": 2**63 - 1})
         dtype = convert("dtype", config["dtype"], str)
         check("dtype", dtype, {"choices": ("float32", "float64")})
+        fields = dataclasses.fields(ExecutionSettings)
+        given = {entry.name: config[entry.name] for entry in fields if entry.name in config}
+        execution = check_settings("", given, ExecutionSettings)
+        plugins.ask(execution["plugins"])
+        members.load_asked()
+        execution["plugins"] = plugins.asked()
         checked: dict[str, Any] = {**seeds, "dtype": dtype}
         unsigned = []
         for kind in MEMBER_KINDS:
@@ -196,12 +194,13 @@ class RunSpec:
             member = member_class(kind, rule)
             if isinstance(group.get("readout"), str) and kind == "model":
                 group = {**group, "readout": {"name": group["readout"]}}
-            settings = check_settings(kind, group, member.Settings, ignore=("name", "rule"))
-            checked[kind] = {"name": str(group["name"]), "rule": rule, **settings}
+            code = _code(kind, group, rule, execution["code"])
+            settings = check_settings(kind, group, member.Settings, ignore=("name", "rule", *code))
+            checked[kind] = {"name": str(group["name"]), "rule": rule, **code, **settings}
         if "readout" in checked["model"]:
             checked["model"]["readout"] = _readout(checked, checked["model"]["readout"])
-        rule = member_class("trainer", checked["trainer"]["rule"])
-        if not rule.optimizes:
+        trainer = member_class("trainer", checked["trainer"]["rule"])
+        if not trainer.optimizes:
             checked["optimizer"] = {"name": NO_OPTIMIZER, "rule": NO_OPTIMIZER}
         elif checked["optimizer"]["rule"] == NO_OPTIMIZER:
             raise UserError(f"optimizer: {checked['trainer']['name']} needs one; give optimizer=NAME (tprnn list)")
@@ -210,24 +209,36 @@ class RunSpec:
         checked["train"] = check_settings("train", train, TrainSettings)
         if shown is not None:
             check("train.max_sequences", shown, {"low": 1})
-            checked["train"]["max_iterations"] = -(-shown // rule.sequences(checked))
+            checked["train"]["max_iterations"] = -(-shown // trainer.sequences(checked))
         for kind in MEMBER_KINDS:
             member = member_class(kind, checked[kind]["rule"])
             unsigned += [f"{kind}.{name}" for name in as_before(member.Settings, checked[kind])]
         checked["probe"] = check_settings("probe", config["probe"], ProbeSettings)
-        fields = dataclasses.fields(ExecutionSettings)
-        given = {entry.name: config[entry.name] for entry in fields if entry.name in config}
-        execution = check_settings("", given, ExecutionSettings)
         spec = cls(checked, execution | ({"unsigned": unsigned} if unsigned else {}))
+        if "code" in checked["trainer"]:  # for reports, which know a rule of ours by its source and import no other
+            spec = cls(checked, {**spec.execution, "rates": spec.rates})
         if not spec.execution["outputs"]:
             raise UserError("outputs: expected a folder, got ''")
-        rule.check(spec.config)
-        task = member_class("task", spec.config["task"]["rule"])
+        spec.member("trainer").check(spec.config)
+        task = spec.member("task")
         task.check(spec.config["task"])
         there = task.sizes(spec.config["task"]).get("validation", spec.train.validation_size)
         if there < spec.train.validation_size:
             raise UserError(f"train.validation_size: task={spec.config['task']['name']} has {there:,} sequences for it")
         return spec
+
+    def member(self, kind: str) -> Any:
+        """The class of a member. Raises UserError where it is not here, or its code is not that of this run."""
+        plugins.ask(self.execution.get("plugins") or ())
+        group = self.config[kind]
+        _code(kind, group, group["rule"], self.execution.get("code", "same"))
+        return member_class(kind, group["rule"])
+
+    @property
+    def sources(self) -> dict[str, members.Source]:
+        """Where the members that are not ours come from, by kind."""
+        found = {kind: members.find(kind, self.config[kind]["rule"]).source for kind in MEMBER_KINDS}
+        return {kind: source for kind, source in found.items() if source is not None}
 
     @cached_property
     def identity_with_budget(self) -> dict[str, Any]:
@@ -282,7 +293,7 @@ class RunSpec:
         identity = {key: value for key, value in self.identity.items() if key not in SEED_KEYS}
         for kind in (kind for kind in MEMBER_KINDS if kind in identity):
             identity[kind] = dict(identity[kind])
-            for entry in dataclasses.fields(member_class(kind, identity[kind]["rule"]).Settings):
+            for entry in dataclasses.fields(self.member(kind).Settings):
                 if entry.metadata.get("per_run"):
                     identity[kind].pop(entry.name, None)
         return _canonical([identity, self.execution["device"]])
@@ -303,19 +314,19 @@ class RunSpec:
     def settings(self, kind: str) -> Any:
         """The member's Settings object."""
         group = self.config[kind]
-        schema = member_class(kind, group["rule"]).Settings
+        schema = self.member(kind).Settings
         return schema(**{entry.name: group[entry.name] for entry in dataclasses.fields(schema)})
 
     @property
     def score(self) -> Score:
         """What the task measures of each sequence."""
-        found: Score = member_class("task", self.config["task"]["rule"]).score
+        found: Score = self.member("task").score
         return found
 
     @property
     def rates(self) -> list[str]:
         """Dotted keys of the trainer's learning rates."""
-        fields = dataclasses.fields(member_class("trainer", self.config["trainer"]["rule"]).Settings)
+        fields = dataclasses.fields(self.member("trainer").Settings)
         return [f"trainer.{entry.name}" for entry in fields if entry.metadata.get("searched")]
 
     @property

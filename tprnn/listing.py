@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from tprnn.arguments import Parser, take_outputs
 from tprnn.errors import UserError, nearest
+from tprnn.plugins import PLACES, Folder, conf_folder, folders, while_unchanged
 
 # what `tprnn list` shows -> (folder of conf/, how the names are used)
 SECTIONS = {
@@ -26,14 +26,22 @@ SECTIONS = {
 }
 
 
-def conf_folder() -> Path:
-    """The folder of the config tree: conf/ of a checkout, tprnn/conf/ of an installed wheel."""
-    return Path(str(resources.files("tprnn.conf")))
+def files(group: str) -> dict[str, Path]:
+    """The YAMLs of a group by name, ours first; those of sub-folders as `folder/name`.
+
+    Of papers those alone: what lies beside them is no recipe.
+    """
+    pattern = "*/*.yaml" if group == "paper" else "**/*.yaml"
+    roots = [folder / group for folder in (conf_folder(), *(one.path for one in folders()))]
+    return {
+        path.relative_to(root).with_suffix("").as_posix(): path for root in roots for path in sorted(root.glob(pattern))
+    }
 
 
-def _files(group: str) -> list[Path]:
-    """The YAMLs of a group, those of its sub-folders too; of papers those alone: what lies beside them is no recipe."""
-    return sorted((conf_folder() / group).glob("*/*.yaml" if group == "paper" else "**/*.yaml"))
+def origin(path: Path) -> str:
+    """Where a YAML comes from: "tprnn", name and version of an installed package, or its path."""
+    found: list[Folder] = [folder for folder in folders() if path.is_relative_to(folder.path)]
+    return found[0].origin(path) if found else "tprnn"
 
 
 def first_comment(path: Path) -> str:
@@ -45,17 +53,16 @@ def first_comment(path: Path) -> str:
 
 def members(group: str) -> list[tuple[str, str]]:
     """(name, one sentence) of every YAML of a group, sub-folders as `folder/name`."""
-    root = conf_folder() / group
-    return [(path.relative_to(root).with_suffix("").as_posix(), first_comment(path)) for path in _files(group)]
+    return [(name, first_comment(path)) for name, path in files(group).items()]
 
 
-@cache
+@while_unchanged
 def defaults(group: str, name: str) -> Mapping[str, Any]:
-    """The settings of conf/<group>/<name>.yaml; empty where there is no such file (a member of another folder)."""
+    """The settings of <group>/<name>.yaml; empty where there is no such file."""
     import yaml
 
-    path = conf_folder() / group / f"{name}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path = files(group).get(name)
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
 
 
 @cache
@@ -88,7 +95,7 @@ def budgets(group: str) -> list[tuple[str, str]]:
     import yaml
 
     found: dict[str, dict[str, set[int]]] = {}
-    for path in _files(group):
+    for path in files(group).values():
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
         for name, budget in table.get("budgets", {}).items():
             for key in ("seeds", "max_iterations"):
@@ -107,16 +114,26 @@ def _span(numbers: set[int]) -> str:
 def section(kind: str) -> str:
     """The heading and the lines of one kind."""
     group, use = SECTIONS[kind]
-    read: Callable[[str], list[tuple[str, str]]] = budgets if kind == "budgets" else members
-    rows = read(group)
-    width = max((len(name) for name, _ in rows), default=0)
-    lines = [f"  {name:<{width}}  {text}".rstrip() for name, text in rows]
-    return "\n".join([f"{kind} ({use})", *lines])
+    heading = f"{kind} ({use})"
+    if kind == "budgets":
+        return "\n".join([heading, *_columns([[*row] for row in budgets(group)])])
+    found = [(name, origin(path), first_comment(path)) for name, path in files(group).items()]
+    told = any(place != "tprnn" for _, place, _ in found)  # else they are all ours
+    return "\n".join([heading, *_columns([[name, *[place] * told, text] for name, place, text in found])])
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, their columns below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def main(argv: Sequence[str]) -> int:
     """`tprnn list [KIND ...]`. Raises UserError for an unknown kind."""
-    parser = Parser("tprnn list", "Names that commands and configs take.")
+    told = "Names that commands and configs take; of members that are not all ours, where each comes from."
+    parser = Parser("tprnn list", f"{told}\n\n{PLACES}")
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"one or more of {', '.join(SECTIONS)}; default: all")
     _, words = take_outputs(argv)  # as all commands take it; names do not depend on it
     kinds = parser.parse_args(words).kinds

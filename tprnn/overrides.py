@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tprnn.config import MEMBER_KINDS
 from tprnn.errors import UserError, nearest
-from tprnn.listing import conf_folder
+from tprnn.listing import files
 from tprnn.override_errors import as_text, quoted
+from tprnn.plugins import while_unchanged
 
 
 def is_hydra_line(line: str) -> bool:
@@ -43,12 +43,12 @@ def _is_free(line: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in free_mappings())
 
 
-@functools.cache
+@while_unchanged
 def free_mappings() -> frozenset[str]:
     """Dotted keys of the settings that are free mappings: written `{}` in a member's YAML, or in the launcher's."""
     found = {"hydra.launcher.sbatch"}
     for kind in MEMBER_KINDS:
-        for path in sorted((conf_folder() / kind).glob("*.yaml")):
+        for path in files(kind).values():
             for name in re.findall(r"^(\w+): *\{\} *$", path.read_text(encoding="utf-8"), re.MULTILINE):
                 found.add(f"{kind}.{name}")
     return frozenset(found)

@@ -24,7 +24,7 @@ from tprnn.config import RunSpec
 from tprnn.errors import TooLarge, UserError
 from tprnn.listing import members
 from tprnn.override_errors import strictly
-from tprnn.overrides import as_override, for_hydra, is_hydra_line
+from tprnn.overrides import for_hydra, is_hydra_line
 from tprnn.points import at_points
 from tprnn.sweep.executors.jobs import unknown_key
 from tprnn.sweep.returned import RunFailed, job_value
@@ -77,8 +77,7 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> int:
     if args.hydra_help:  # is about Hydra alone and knows no other keys
         overrides = [line for line in overrides if is_hydra_line(line)]
     register_plugins()
-    fixed = [] if args.config_dir is None else [search_path(args.config_dir)]
-    lines = at_points(overrides) if args.multirun and not args.help else compose.for_one(overrides, fixed)
+    lines = at_points(overrides) if args.multirun and not args.help else compose.for_one(overrides)
     decorated = hydra.main(
         config_path=f"pkg://{compose.CONFIG_MODULE}", config_name=compose.CONFIG_NAME, **compose.version_base()
     )(train_one)
@@ -94,7 +93,7 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> int:
     except UserError:
         raise
     except Exception as error:
-        found = unknown_key(overrides) or compose.explain(error, overrides, multirun=args.multirun, fixed=fixed)
+        found = unknown_key(overrides) or compose.explain(error, overrides, multirun=args.multirun)
         about_hydra = " ".join(filter(is_hydra_line, overrides))
         if found is None and about_hydra and _raised_by_hydra(error):
             found = UserError(f"{about_hydra}: Hydra cannot be set like that")
@@ -147,8 +146,6 @@ def read_arguments(argv: Sequence[str]) -> tuple[list[str], list[str], argparse.
         raise UserError(f"{' and '.join(chosen)} exclude each other")
     if args.resolve and args.cfg is None and not args.help:
         raise UserError("--resolve needs --cfg job")
-    if args.config_dir is not None and not os.path.isdir(args.config_dir):
-        raise UserError(f"--config-dir: no folder '{args.config_dir}'")
     flags, rest = [], list(args.overrides)
     for word in argv:
         if rest and word == rest[0]:
@@ -156,11 +153,6 @@ def read_arguments(argv: Sequence[str]) -> tuple[list[str], list[str], argparse.
         else:
             flags.append(word)
     return flags, for_hydra(args.overrides), args
-
-
-def search_path(folder: str) -> str:
-    """The override line that adds a folder of YAMLs, as --config-dir does."""
-    return f"hydra.searchpath=[{as_override('file://' + os.path.abspath(folder))}]"
 
 
 def with_examples(overrides: Sequence[str]) -> list[str]:

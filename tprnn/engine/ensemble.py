@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from tprnn.config import RunSpec, member_class, seeds_of
+from tprnn.config import RunSpec, seeds_of
 from tprnn.core.products import norm, spectral_radius
 from tprnn.core.streams import Draws, Seeds, Stream
 from tprnn.core.work import Workspace
@@ -66,13 +65,13 @@ class Ensemble:
         self.dtype = DTYPES[first.config["dtype"]]
         init, data = zip(*(seeds_of(spec.config) for spec in self.specs), strict=True)
         self.seeds = Seeds(init, data)
-        self.task: Task = _member(first, "task").open(first.settings("task"), first.execution.get("data"))
-        model = _member(first, "model")(first.settings("model"), self.task, self.dtype, device)
+        self.task: Task = first.member("task").open(first.settings("task"), first.execution.get("data"))
+        model = first.member("model")(first.settings("model"), self.task, self.dtype, device)
         self.work = work
         model.work = work or model.work
-        optimizer = _member(first, "optimizer")([one.settings("optimizer") for one in self.specs], self.dtype, device)
+        optimizer = first.member("optimizer")([one.settings("optimizer") for one in self.specs], self.dtype, device)
         settings = [one.settings("trainer") for one in self.specs]
-        self.trainer: Trainer = _member(first, "trainer")(settings, self.seeds, model, optimizer)
+        self.trainer: Trainer = first.member("trainer")(settings, self.seeds, model, optimizer)
         self.model: Model = model
         self.sizes = self.task.sizes(first.config["task"])
         self.test_size = self.sizes.get("test", self.train.validation_size)
@@ -227,7 +226,3 @@ class Ensemble:
             asked = slice(None) if limit is None else ~(norm(W) <= limit)
             found[name][asked] = spectral_radius(W[asked])
         return found
-
-
-def _member(spec: RunSpec, kind: str) -> Any:
-    return member_class(kind, spec.config[kind]["rule"])

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tprnn.config import RunSpec, TrainSettings, member_class
+from tprnn.config import RunSpec, TrainSettings
 from tprnn.engine.machine import machine
 from tprnn.scores import ACCURACY, Score
 from tprnn.store import RunFolder
@@ -142,7 +142,7 @@ def result_of(
 
     A check that only the budget asked for counts among the best here, but not in `progress`, which goes on.
     """
-    rule, score = member_class("trainer", spec.config["trainer"]["rule"]), spec.score
+    rule, score = spec.member("trainer"), spec.score
     best, best_loss = progress.best_score, progress.best_validation_loss
     if check is not None:
         best = check.value if best is None else score.better(best, check.value)
@@ -171,6 +171,7 @@ def result_of(
         "device": spec.execution["device"],
         "threads": spec.execution["threads"],
         "stack": stack,
+        **({"code": {kind: source.as_dict() for kind, source in sources.items()}} if (sources := spec.sources) else {}),
     }
 
 

@@ -17,13 +17,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tprnn.config import member_class
 from tprnn.core import scans
 from tprnn.core.activations import Activation
 from tprnn.core.init import WORK, Initialisation
 from tprnn.core.products import lookup, lookup_gradient, row_product, row_sum
 from tprnn.core.streams import Draws, Stream
 from tprnn.core.work import Workspace, step_slices
+from tprnn.members import member_class
 from tprnn.readouts.base import Answers, Reading, Readout, Tensors
 from tprnn.settings import setting
 from tprnn.tasks.base import Batch, Task
@@ -207,6 +207,7 @@ def readout_of(chosen: Mapping[str, Any] | None, task: Task) -> Readout:
     """The read-out that a config names, or else its task's."""
     found = {"name": task.readout} if chosen is None else dict(chosen)
     name = found.pop("name")
+    found.pop("code", None)  # of a read-out that is not ours: part of what a run is, no setting
     member = member_class("readout", name)
     reader: Readout = member(member.Settings(**found), task.outputs)
     return reader

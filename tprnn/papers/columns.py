@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,6 +73,39 @@ def _column(record: Mapping[str, Any], shared: Mapping[str, Any]) -> Column:
         answers=record.get("answers"),
         where=record.get("where", {}),
         parameters=parameters if isinstance(parameters, dict) or parameters is None else {"default": parameters},
+        grid=grid,
+    )
+
+
+def of_trainer(
+    name: str, rates: Sequence[str], shared: Mapping[str, Any], spaces: Sequence[Mapping[str, grids.Axes]]
+) -> Column:
+    """A column for a trainer that the recipe does not name: at its defaults and, where others are searched, searched.
+
+    `spaces`: of each column of the recipe, budget -> the axes of its rates, and keys of the whole run. A rate has the
+    values of the axis of its name, where there is one, else those of all rates together.
+    """
+    grid: dict[str, grids.Axes] = {}
+    for budget in shared["budgets"]:
+        values: dict[str, dict[Any, None]] = {}
+        for axes in (space[budget] for space in spaces if budget in space):
+            for key, each in axes:
+                values.setdefault(key, {}).update(dict.fromkeys(each))
+        whole = {key: tuple(each) for key, each in values.items() if grids.is_key(key)}
+        searched = {key: tuple(each) for key, each in values.items() if not grids.is_key(key)}
+        every = tuple(sorted({value for each in searched.values() for value in each}, reverse=True))
+        if every:
+            own = {rate: searched.get(rate, every) for rate in rates}
+            grid[budget] = tuple((own | {key: each for key, each in whole.items() if len(each) == 1}).items())
+    return Column(
+        key=name,
+        label=name,
+        metric=shared["metric"],
+        overrides=(*spread(shared["overrides"]), f"trainer={name}"),
+        of_task={},
+        answers=None,
+        where={},
+        parameters={"default": {}},
         grid=grid,
     )
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import yaml
 
 from tprnn.config import RunSpec
 from tprnn.errors import UserError, nearest
-from tprnn.listing import conf_folder
+from tprnn.listing import files
+from tprnn.plugins import while_unchanged
 
 # (setting of the trainer or dotted key, its values), in order; the last changes fastest
 Axes = tuple[tuple[str, tuple[Any, ...]], ...]
@@ -39,17 +39,19 @@ def is_key(name: str) -> bool:
     return "." in name
 
 
-@cache
+@while_unchanged
 def named(grid: str, params: tuple[str, ...]) -> Axes:
     """The axes of conf/grid/<grid>.yaml for the trainer's `params`, which all must be among them. Raises UserError."""
-    axes = yaml.safe_load((conf_folder() / "grid" / f"{grid}.yaml").read_text(encoding="utf-8"))["axes"]
+    if grid not in (known := files("grid")):
+        raise UserError(f"grid: no '{grid}'; {nearest(grid, known)}")
+    axes = yaml.safe_load(known[grid].read_text(encoding="utf-8"))["axes"]
     for name in params:
         if f"trainer.{name}" not in axes:
             raise UserError(f"grid {grid}: no axis 'trainer.{name}'; {nearest(f'trainer.{name}', axes)}")
     return tuple((name, tuple(axes[f"trainer.{name}"])) for name in params)
 
 
-@cache  # one table is asked for its points by every command that a process runs on it
+@while_unchanged  # one table is asked for its points by every command that a process runs on it
 def points(overrides: tuple[str, ...], grids: tuple[Axes, ...], own: bool) -> tuple[RunSpec, ...]:
     """The points of grids put on the run of override lines, with `own` after that run itself. Raises UserError."""
     from tprnn.compose import compose  # imports hydra

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ import yaml
 
 from tprnn.config import RunSpec
 from tprnn.errors import UserError, nearest
-from tprnn.listing import conf_folder
+from tprnn.listing import conf_folder, files
 from tprnn.papers import grids, published
-from tprnn.papers.columns import RECORDED, Column
+from tprnn.papers.columns import RECORDED, Column, of_trainer
 from tprnn.papers.columns import read as read_columns
+from tprnn.plugins import folders, while_unchanged
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,12 @@ class RecipeCell:
         axes = (name for grid in self._grids(None) for name, _ in grid if not grids.is_key(name))
         return tuple(dict.fromkeys([*self.params, *axes]))
 
+    def rates(self, budget: str) -> grids.Axes:
+        """The axes of the budget's grid that are rates of its rule, and those that are keys of the whole run."""
+        rates = [key.removeprefix("trainer.") for key in self.spec().rates]
+        axes = (axis for grid in self._grids(budget) for axis in grid)
+        return tuple((key, values) for key, values in axes if grids.is_key(key) or key in rates)
+
     def described(self, budget: str) -> str:
         """Its own parameters and the axes of the budget's grid: `alpha=0.5 or alpha=0.1,0.01 gamma=10,1`."""
         own = [[(key, (value,)) for key, value in self.params.items()]] if self._has_own else []
@@ -155,6 +162,8 @@ class Recipe:
     notes: tuple[str, ...]
     # published trainers that are no runs -> why
     not_run: Mapping[str, str]
+    # those that were added to the file's
+    trainers: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -244,7 +253,7 @@ def _cell(paper: str, recipe: str, row: Row, column: Column, start: int) -> Reci
     )
 
 
-def _recipe(name: str, record: Mapping[str, Any]) -> Recipe:
+def _recipe(name: str, record: Mapping[str, Any], trainers: Sequence[str] = ()) -> Recipe:
     paper, _, own_id = name.partition("/")
     climb = record.get("climb", {"start": 10, "step": 10})
     rows = tuple(Row(entry["task"], entry.get("T"), tuple(entry.get("overrides", ()))) for entry in record["rows"])
@@ -263,7 +272,7 @@ def _recipe(name: str, record: Mapping[str, Any]) -> Recipe:
     }
     columns = read_columns(record, shared)
     tasks = [row.task for row in rows]
-    return Recipe(
+    plan = Recipe(
         name=name,
         title=record["title"],
         table="" if drawn else record.get("table", own_id),
@@ -278,6 +287,34 @@ def _recipe(name: str, record: Mapping[str, Any]) -> Recipe:
         notes=tuple(record.get("notes", ())),
         not_run=record.get("not_run", {}),
     )
+    return _with_trainers(plan, trainers, shared) if trainers else plan
+
+
+def _with_trainers(plan: Recipe, trainers: Sequence[str], shared: Mapping[str, Any]) -> Recipe:
+    """The recipe with a column for each of some more trainers, and its controls of each. Raises UserError."""
+    from tprnn.compose import compose  # imports hydra
+
+    keys = [column.key for column in plan.columns]
+    for name in trainers:
+        if name not in (known := files("trainer")):
+            raise UserError(f"trainers: no trainer '{name}'; {nearest(name, known)}")
+        if name in keys:
+            raise UserError(f"trainers: {plan.name} has a column '{name}' already; leave it out")
+    if plan.figure:
+        raise UserError(f"trainers: {plan.name} is a figure; expected a table, e.g. tprnn reproduce beyond/rules")
+    own = [cell for cell in plan.cells if cell.column.control is None and cell.row is plan.rows[0]]
+    spaces = [{budget: cell.rates(budget) for budget in cell.column.grid} for cell in own]
+    controls = dict.fromkeys(column.control for column in plan.columns if column.control)
+    paper, start = plan.name.partition("/")[0], plan.start
+    added: list[Column] = []
+    for name in trainers:
+        task = plan.rows[0].task
+        rates = [key.removeprefix("trainer.") for key in compose([f"task={task}", f"trainer={name}"]).rates]
+        added.append(of_trainer(name, rates, shared, spaces))
+    added += [column.with_control(control) for column in added for control in controls]
+    columns = (*plan.columns, *added)
+    cells = tuple(_cell(paper, plan.name, row, column, start) for row in plan.rows for column in columns)
+    return replace(plan, columns=columns, cells=cells, trainers=tuple(trainers))
 
 
 # `like: <paper>/<figure>` takes all keys from there that are not given
@@ -286,21 +323,25 @@ _DRAWN = re.compile(r"^(figure|like)\s*:", re.MULTILINE)
 
 def _every() -> dict[str, Path]:
     """The file of every recipe, by name."""
-    root = conf_folder() / "paper"
-    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.glob("*/*.yaml"))}
+    roots = [folder / "paper" for folder in (conf_folder(), *(one.path for one in folders()))]
+    return {
+        path.relative_to(root).with_suffix("").as_posix(): path
+        for root in roots
+        for path in sorted(root.glob("*/*.yaml"))
+    }
 
 
 def _is_figure(path: Path) -> bool:
     return bool(_DRAWN.search(path.read_text(encoding="utf-8")))
 
 
-@cache
+@while_unchanged
 def names() -> tuple[str, ...]:
     """Every recipe of a table as `<paper>/<table>`, sorted."""
     return tuple(name for name, path in _every().items() if not _is_figure(path))
 
 
-@cache
+@while_unchanged
 def figure_names() -> tuple[str, ...]:
     """Every recipe of a figure as `<paper>/<figure>`, sorted."""
     return tuple(name for name, path in _every().items() if _is_figure(path))
@@ -319,9 +360,13 @@ def _record(name: str) -> dict[str, Any]:
     return {**base, **record, "overrides": overrides}
 
 
-@cache
-def recipe(name: str) -> Recipe:
-    """A recipe by name, e.g. "manchev2020/table1". Raises UserError for an unknown paper, table or figure."""
+@while_unchanged
+def recipe(name: str, trainers: tuple[str, ...] = ()) -> Recipe:
+    """A recipe by name, e.g. "manchev2020/table1", with a column more for each of `trainers`.
+
+    These stand at their defaults and, where the recipe searches, have its values for their rates, and its controls.
+    Raises UserError for an unknown paper, table, figure or trainer.
+    """
     if name not in (known := _every()):
         key = name.partition("/")[0]
         own = [entry for entry in known if entry.startswith(f"{key}/")]
@@ -329,6 +374,6 @@ def recipe(name: str) -> Recipe:
             published.paper(key)  # an unknown paper is named first
         raise UserError(f"no table or figure '{name}' that can be reproduced; {nearest(name, own or known)}")
     try:
-        return _recipe(name, _record(name))
+        return _recipe(name, _record(name), trainers)
     except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"recipe {name}: not as docs/extending.md describes it: {error!r}") from error

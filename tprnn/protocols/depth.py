@@ -273,7 +273,7 @@ def prices(climbs: Sequence[Climb], plan: Plan) -> str:
                 continue
             specs, limit = together_at([climb], T), climb.specs[0].train.max_iterations
             rung = SweepPlan(specs, store, first_solved=plan.rung != "all")
-            signatures = [spec.signature for spec in specs]
+            signatures = [spec.signature for spec in rung.asked]
             likely = 1.0
             each: dict[str, float] = {}
             if expected := history.rung([spec.family for spec in specs], T, limit, race=plan.rung != "all"):

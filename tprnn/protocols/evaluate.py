@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,10 +16,11 @@ import yaml
 from torch import Tensor
 
 from tprnn.arguments import DEFAULT, Parser, existing_folder, take_outputs
-from tprnn.config import RunSpec
+from tprnn.config import MEMBER_KINDS, RunSpec
 from tprnn.engine.ensemble import Ensemble, prepare_process
 from tprnn.engine.memory import ran_out
 from tprnn.errors import DamagedFile, UserError, nearest
+from tprnn.members import find, missing
 from tprnn.store import CONFIG, MODEL, RunFolder, Store
 from tprnn.tasks.base import Batch
 from tprnn.trainers.base import State
@@ -69,7 +71,8 @@ def load(run: str | Path, outputs: str | Path = DEFAULT) -> Network:
     """The trained network of a run folder: its path, or its name or signature in `outputs`. Raises UserError."""
     folder = _folder(Path(run), Path(outputs))
     stored = folder.read_spec()
-    spec = RunSpec.from_config(stored.as_dict())
+    _check_members(folder, stored)
+    spec = RunSpec.from_config({**stored.as_dict(), "code": "any"})
     model = folder.load_model()
     if model is None:
         raise UserError(f"{folder.path}: no trained network yet (no {MODEL}); run it to its end first")
@@ -78,6 +81,22 @@ def load(run: str | Path, outputs: str | Path = DEFAULT) -> Network:
     if {name: tuple(w.shape) for name, w in params.items()} != expected:
         raise DamagedFile(f"{folder.path / MODEL}: damaged (not the parameters of its config); it is left as it is")
     return Network(spec, params)
+
+
+def _check_members(folder: RunFolder, stored: RunSpec) -> None:
+    """Raise UserError where a member of a run is not here; warn where its code is another one than when it was made."""
+    for kind in MEMBER_KINDS:
+        group = stored.config[kind]
+        if "code" not in group:
+            continue
+        try:
+            source = find(kind, group["rule"]).source
+        except UserError as error:
+            recorded = ((folder.result() or {}).get("code") or {}).get(kind) or {}
+            told = missing(kind, group["rule"], recorded, folder.shared_config().get("plugins") or [])
+            raise UserError(f"{folder.path}: {told}") from error
+        if source is not None and source.hash != group["code"]:
+            warnings.warn(f"{folder.path}: made by other code than {source.place} has now", stacklevel=3)
 
 
 def _folder(path: Path, outputs: Path) -> RunFolder:

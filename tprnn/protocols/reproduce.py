@@ -18,12 +18,13 @@ from tprnn.cost.recorded import History
 from tprnn.engine.runs import REFUSED
 from tprnn.errors import UserError, nearest
 from tprnn.papers.recipes import Budget, Recipe, RecipeCell, figure_names, names, recipe
+from tprnn.plugins import as_words
 from tprnn.store import Store
 from tprnn.sweep.plan import Plan
 from tprnn.sweep.run import Outcome, exit_code, run_all
 
 USAGE = """usage: tprnn reproduce PAPER/NAME [budget=laptop] [--dry-run] [rows=...] [columns=...] [seeds=...]
-                       [points=...] [T_max=N] [max_iterations=N] [outputs=DIR] [workers=N] [device=...]
+                       [trainers=...] [points=...] [T_max=N] [max_iterations=N] [outputs=DIR] [workers=N] ...
 
 Trains the runs behind a published table or figure. Finished runs are skipped and broken-off ones continued, so the
 same command may be given again at any time. 'tprnn report --paper' shows a table, 'tprnn plot' draws a figure.
@@ -33,6 +34,8 @@ same command may be given again at any time. 'tprnn report --paper' shows a tabl
 
   budget          smoke (minutes), laptop (hours) or paper (the paper's own limits); laptop is the default
   rows, columns   a part of it, e.g. rows=adding columns=TPTT,BPTT
+  trainers        rules of one's own beside those of a table (trainers=mine,other): each at its defaults and, where
+                  the table searches rates, with the same values for its own; and with the table's controls
   seeds           how many (seeds=5: 0 to 4), or which ones (seeds=0,3,7)
   points          which points of the budget's grid, counted from 1 in the order of its axes, e.g. points=1,4
   T_max           the longest T, in place of the budget's
@@ -45,7 +48,7 @@ same command may be given again at any time. 'tprnn report --paper' shows a tabl
 Any key of how runs are carried out may follow: outputs, workers, threads, device, stack_size, quiet, force, ...
 """
 
-OWN_KEYS = ("budget", "rows", "columns", "seeds", "points", "T_max", "max_iterations")
+OWN_KEYS = ("budget", "rows", "columns", "trainers", "seeds", "points", "T_max", "max_iterations")
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def parse(argv: Sequence[str]) -> Request:
     if len(tables) != 1:
         choices = ", ".join((*names(), *figure_names()))
         raise UserError(f"expected one table or figure, got {len(tables)}; choices: {choices}")
-    plan = recipe(tables[0])
+    plan = recipe(tables[0], tuple(_words(own["trainers"])) if "trainers" in own else ())
     limit = _count("T_max", own["T_max"], 1) if "T_max" in own else None
     budget = plan.budget(
         own.get("budget", "laptop"),
@@ -288,9 +291,11 @@ def _bounded(request: Request, found: Sequence[Climber]) -> str:
 def report_command(request: Request, outputs: str) -> str:
     """The command that shows what was run."""
     place = [] if outputs == DEFAULT else [f"outputs={outputs}"]
+    place += as_words()
     if request.recipe.figure:
         return shlex.join(["tprnn", "plot", request.recipe.name, f"budget={request.budget.name}", *place])
-    return shlex.join(["tprnn", "report", *place, "--paper", request.recipe.name])
+    added = ["--trainers", ",".join(request.recipe.trainers)] if request.recipe.trainers else []
+    return shlex.join(["tprnn", "report", *place, "--paper", request.recipe.name, *added])
 
 
 def main(argv: Sequence[str]) -> int:

@@ -52,6 +52,8 @@ Exit code 2 when files of runs are damaged: they are named, and all other runs a
     parser.add_argument("--paper", metavar="TABLE", help="ours beside published, e.g. manchev2020/table1")
     told = "with --paper: no run counts for more iterations; smoke, laptop, paper or a number (default: all it had)"
     parser.add_argument("--budget", metavar="NAME|N", help=told)
+    told = "with --paper: columns of rules of one's own, as tprnn reproduce TABLE trainers=A,B makes them"
+    parser.add_argument("--trainers", metavar="A,B", help=told)
     parser.add_argument("--format", default="md", metavar="|".join(FORMATS), help="default: md")
     parser.add_argument("--into", metavar="FILE", help="write the table into a markdown page, between its marker lines")
     return parser
@@ -110,6 +112,8 @@ def _report(argv: Sequence[str]) -> tuple[str, list[str]]:
         raise UserError(f"--budget: expected a budget's name or a whole number of at least 1, got '{args.budget}'")
     if args.budget is not None and args.paper is None:
         raise UserError("--budget: is for --paper; without it give --where train.max_iterations=N")
+    if args.trainers is not None and args.paper is None:
+        raise UserError("--trainers: is for --paper; without it give --where trainer=A,B")
     from tprnn.report.rows.frame import parse_where, read_rows
     from tprnn.report.tables.plain import make_table
     from tprnn.report.tables.views import choose
@@ -119,7 +123,8 @@ def _report(argv: Sequence[str]) -> tuple[str, list[str]]:
     if args.paper is not None:
         from tprnn.report.tables.paper import paper_report
 
-        text = paper_report(Path(outputs), args.paper, args.format, args.budget).rstrip("\n")
+        trainers = tuple(args.trainers.split(",")) if args.trainers else ()
+        text = paper_report(Path(outputs), args.paper, args.format, args.budget, trainers).rstrip("\n")
         return text, [str(error) for error in read_rows(outputs)[1]]
     rows, damaged = read_rows(outputs)
     chosen, more = choose(rows, where)

@@ -15,6 +15,7 @@ from tprnn.cost import memory
 from tprnn.engine.runs import Outcome
 from tprnn.errors import RunLocked, UserError
 from tprnn.store import RunFolder, Store
+from tprnn.sweep.codes import settled
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ class Plan:
     """
 
     def __init__(self, specs: Sequence[RunSpec], store: Store, first_solved: bool = False) -> None:
-        self.asked, self.store, self.first_solved = list(specs), store, first_solved
+        self.asked, self.notes = settled(specs, store)
+        """What is meant, and lines about runs of other code (`sweep/codes`)."""
+        self.store, self.first_solved = store, first_solved
         self.execution: Mapping[str, Any] = self.asked[0].execution
         self.runs = furthest(self.asked)
         """By signature, as all that follows."""

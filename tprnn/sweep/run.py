@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from tprnn.config import RunSpec
@@ -34,6 +35,8 @@ def run_all(specs: Sequence[RunSpec], executor: Executor | None = None, first_so
         return []
     executor = executor or Here()
     plan = Plan(specs, Store(specs[0].execution["outputs"]), first_solved)
+    for line in plan.notes:
+        print(line, file=sys.stderr)
     executor.prepare(plan)
     if not plan.store.root.is_dir():
         plan.store.check_writable()

@@ -343,13 +343,18 @@ def _agree(rows: Sequence[Row], key: str) -> bool:
 
 
 def rates_of(row: Row) -> list[str]:
-    """Dotted keys of the learning rates of the run's rule."""
+    """Dotted keys of the learning rates of the run's rule; a run of a rule that is not ours says them itself."""
+    if "rates" in row:
+        return list(row["rates"])
     return [f"trainer.{name}" for name in rates(str(row.get("trainer.rule") or row.get("trainer.name")))]
 
 
 def at_default(row: Row, key: str) -> bool:
-    """Whether a setting has the value of its YAML."""
-    return key in row and _equal(row[key], default(row, key))
+    """Whether a setting has the value of its YAML; an empty list is taken for it where that file is not here."""
+    if key not in row:
+        return False
+    value, usual = row[key], default(row, key)
+    return _equal(value, usual) or (value == [] and usual is None)
 
 
 def _extras(configs: Sequence[Row]) -> list[str]:
@@ -357,7 +362,7 @@ def _extras(configs: Sequence[Row]) -> list[str]:
     found = dict.fromkeys(key for config in configs for key in rates_of(config) if key in config)
     settings = [key for key in keys_of(configs) if key.partition(".")[0] in (*MEMBER_KINDS, "train")]
     for key in settings:
-        told = key in TELLING or key.endswith((".name", ".rule"))
+        told = key in TELLING or key.endswith((".name", ".rule", ".code"))
         if not told and any(key in config and not at_default(config, key) for config in configs):
             found.setdefault(key)
     return list(found)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tprnn.papers.recipes import Budget, Recipe, RecipeCell
+from tprnn.plugins import as_words
 from tprnn.report.rows.scores import Answer, Tried
 
 
@@ -65,7 +66,8 @@ def command(plan: Recipe, cell: RecipeCell, found: Answer | None, outputs: str =
 def _words(plan: Recipe, cell: RecipeCell, outputs: str, *words: str) -> list[str]:
     place = [] if outputs == "outputs" else [f"outputs={outputs}"]
     row, column = f"rows={cell.row.key}", f"columns={cell.column.key}"
-    return ["tprnn", "reproduce", plan.name, row, column, *words, *place]
+    added = [f"trainers={','.join(plan.trainers)}", *as_words()] if plan.trainers else []
+    return ["tprnn", "reproduce", plan.name, row, column, *words, *place, *added]
 
 
 def _commands(

@@ -100,8 +100,12 @@ def _most(plan: Recipe, budget: str | None) -> int | None:
     return int(budget)
 
 
-def paper_report(outputs: str | Path, paper: str, fmt: str = "md", budget: str | None = None) -> str:
+def paper_report(
+    outputs: str | Path, paper: str, fmt: str = "md", budget: str | None = None, trainers: tuple[str, ...] = ()
+) -> str:
     """The table `paper` ("manchev2020/table1") from the runs in `outputs`, as md, latex or csv.
+
+    With `trainers`, a column more for each of these rules.
 
     With `budget`, a name or a number of iterations, no run counts for more. A paper alone ("manchev2020") lists its
     tables. Raises UserError for an unknown paper, table, budget or format.
@@ -110,7 +114,7 @@ def paper_report(outputs: str | Path, paper: str, fmt: str = "md", budget: str |
         return _text(_tables(paper), fmt)
     if paper in figure_names():
         raise UserError(f"--paper: {paper} is a figure; give a table, or draw it: tprnn plot {paper}")
-    plan = recipe(paper)
+    plan = recipe(paper, trainers)
     records, damaged = load(outputs, _most(plan, budget))
     answers = [(cell, answer(plan, cell, records)) for cell in plan.cells]
     rows = _rows(plan, answers, str(outputs))
