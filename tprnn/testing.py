@@ -156,13 +156,18 @@ def check_permuted(runs: Sequence[RunSpec], iterations: int = 30) -> None:
 
 
 def check_joined(runs: Sequence[RunSpec], iterations: int = 30) -> None:
-    """A run that joins a stack which stands at a later iteration is what it is alone. Raises ContractError."""
+    """Where a run joins others that stand at a later iteration, all are what they are alone. Raises ContractError."""
+    before = iterations // 2
     early, late = Ensemble(runs[:-1]), Ensemble(runs[-1:])
-    Course.of(early, iterations // 2)
-    merged = Ensemble.merge([early, late])
-    joined = Course.of(merged, iterations).run(len(runs) - 1)
-    alone = Course.of(Ensemble(runs[-1:]), iterations).run(0)
-    _compare(f"{_which(runs[-1])}: joining others at their iteration {iterations // 2}", joined, "alone", alone)
+    first = Course.of(early, before)
+    then = Course.of(Ensemble.merge([early, late]), iterations)
+    for r, spec in enumerate(runs):
+        found, joins = then.run(r), r == len(runs) - 1
+        if not joins:
+            found = Course(torch.cat([first.run(r).losses, found.losses]), found.tensors)
+        alone = Course.of(Ensemble([spec]), iterations if joins else before + iterations).run(0)
+        what = f"joining others at their iteration {before}" if joins else f"joined by another at iteration {before}"
+        _compare(f"{_which(spec)}: {what}", found, "alone", alone)
 
 
 def check_frozen(spec: RunSpec, iterations: int = 20) -> None:
@@ -207,10 +212,11 @@ def _compare(what: str, one: Course, other_way: str, other: Course, rtol: float 
     first = int(parted.nonzero()[0]) if parted.any() else len(parted) - 1
     shown = slice(max(0, first - _SHOWN), first + _SHOWN)
     told = f"losses part at number {first + 1}" if parted.any() else "losses agree"
-    far = [f"{name} by up to {(one.tensors[name] - other.tensors[name]).abs().max().item():.3g}" for name in apart]
+    far = [(name.removeprefix("param/"), (one.tensors[name] - other.tensors[name]).abs().max()) for name in apart]
+    ends = ", ".join(f"{name} by up to {value.item():.3g}" for name, value in far)
     raise ContractError(
         f"{what} it is not what it is {other_way}: {told} ({_numbers(one.losses[shown])} against "
-        f"{_numbers(other.losses[shown])})" + (f"; at the end differ {', '.join(far)}" if far else "")
+        f"{_numbers(other.losses[shown])})" + (f"; at the end differ {ends}" if ends else "")
     )
 
 

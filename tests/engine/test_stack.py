@@ -17,6 +17,7 @@ from quick_runs import metrics, quick, strip
 from tprnn.engine import loop
 from tprnn.engine.ensemble import Ensemble
 from tprnn.sweep.run import run_all
+from tprnn.testing import check_alive, check_joined, check_permuted, check_stacked
 from tprnn.trainers.base import State
 
 STEPS = 30
@@ -31,23 +32,13 @@ def train(ensemble: Ensemble, steps: int = STEPS) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(("trainer", "changes", "choices"), [*EVERY_TASK, *FORMS], ids=str)
 def test_stacked_equals_solo(trainer: str, changes: dict[str, Any], choices: dict[str, str]) -> None:
     runs = neighbours(trainer, changes, **choices)
-    together = train(Ensemble(runs))
-    for r, spec in enumerate(runs):
-        alone = train(Ensemble([spec]))
-        for name, value in alone.items():
-            assert (value.abs() < 1e3).all(), name
-            torch.testing.assert_close(together[name][r], value[0], rtol=1e-9, atol=1e-12)
-        moved = Ensemble([spec]).state.params
-        assert any(not torch.equal(alone[f"param/{name}"], w) for name, w in moved.items())
+    check_alive(runs, STEPS)
+    check_stacked(runs, STEPS)
 
 
 @pytest.mark.parametrize("trainer", MEMBERS["trainer"])
 def test_a_permuted_stack_permutes_its_results(trainer: str) -> None:
-    runs = neighbours(trainer)
-    order = [2, 0, 1]
-    straight, permuted = train(Ensemble(runs)), train(Ensemble([runs[i] for i in order]))
-    for name, value in straight.items():
-        torch.testing.assert_close(permuted[name], value[order], rtol=1e-9, atol=1e-12)
+    check_permuted(neighbours(trainer), STEPS)
 
 
 @pytest.mark.parametrize("trainer", MEMBERS["trainer"])
@@ -99,17 +90,7 @@ def test_runs_that_join_begin_at_their_own_first_iteration(trainer: str) -> None
         else {}
     )
     runs = [make_spec(SMALL | numbers | {"seed": seed}, trainer=trainer) for seed in range(3)]
-    early, late = Ensemble(runs[:2]), Ensemble(runs[2:])
-    for _ in range(10):
-        early.advance()
-    merged = Ensemble.merge([early, late])
-    for _ in range(STEPS - 10):
-        merged.advance()
-    alone = [train(Ensemble([spec]), steps) for spec, steps in zip(runs, (STEPS, STEPS, STEPS - 10), strict=True)]
-    for r, found in enumerate(alone):
-        for name, value in found.items():
-            there = merged.loss_sum if name == "loss" else merged.state.flat()[name]
-            assert torch.allclose(there[r], value[0], rtol=1e-9, atol=1e-12), name
+    check_joined(runs, STEPS)
 
 
 def test_state_survives_flattening() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,42 @@ def test_own_parameters_come_before_the_grid_and_are_the_only_point_without_one(
     cell = trial(column="both")
     assert values(cell.candidates("laptop"), "alpha", "omega") == [(0.5, 0.5)]
     assert values(cell.candidates("paper"), "alpha", "omega") == [(0.5, 0.5), (0.5, 2.0), (0.1, 0.5), (0.1, 2.0)]
+
+
+def test_a_trainer_that_is_added_is_searched_as_the_others_are(conf: Path) -> None:
+    """At its defaults, and its rates over the values of theirs: those of the same name, else of all together."""
+    plan = recipe(NAME, ("dfa", "tptt"))
+    assert [column.key for column in plan.columns] == ["K10", "same", "both", "bare", "dfa", "tptt"]
+    dfa, tptt = (next(c for c in plan.cells if c.column.key == key and c.row.T == 10) for key in ("dfa", "tptt"))
+    (default,) = values([dfa.spec()], "alpha")
+    assert values(dfa.candidates("laptop"), "alpha") == list(dict.fromkeys([default, (0.1,), (0.01,)]))
+    assert values(dfa.candidates("paper"), "alpha") == list(dict.fromkeys([default, (0.1,), (0.01,), (0.001,), (0.5,)]))
+    (default,) = values([tptt.spec()], "alpha_i", "alpha_f", "alpha_g")
+    points = values(tptt.candidates("laptop"), "alpha_i", "alpha_f", "alpha_g")
+    assert set(points) == {default, *itertools.product((0.1, 0.01), repeat=3)}
+    assert tptt.spec().config["optimizer"]["name"] == "sgd"  # what the table has of all columns
+    assert recipe(NAME).columns == plan.columns[:4]
+
+
+def test_a_trainer_that_is_added_has_the_controls_of_the_table() -> None:
+    plan = recipe("dai2021/table1", ("dfa",))
+    controls = dict.fromkeys(column.control.key for column in plan.columns if column.control)
+    assert controls
+    added = [column.key for column in plan.columns if column.key.startswith("dfa")]
+    assert added == ["dfa", *(f"dfa_{key}" for key in controls)]
+
+
+@pytest.mark.parametrize(
+    ("name", "trainer", "says"),
+    [
+        ("beyond/rules", "bptt", "trainers: beyond/rules has a column 'bptt' already"),
+        ("beyond/rules", "bpt", "trainers: no trainer 'bpt'; nearest: bptt"),
+        ("beyond/rates", "dfa", "trainers: beyond/rates is a figure"),
+    ],
+)
+def test_what_cannot_be_added_is_told(name: str, trainer: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        recipe(name, (trainer,))
 
 
 def test_a_dotted_key_of_a_grid_is_of_all_points_of_its_budget_and_no_axis(conf: Path) -> None:

@@ -261,6 +261,8 @@ def _recipe(name: str, record: Mapping[str, Any], trainers: Sequence[str] = ()) 
     metric = record.get("metric", RECORDED) if drawn else record["metric"]
     if drawn and any(row.T is None for row in rows):
         raise UserError(f"recipe {name}: a figure's rows have a length each, e.g. {{task: {rows[0].task}, T: 10}}")
+    if not drawn and "paper" not in record["budgets"]:
+        raise UserError(f"recipe {name}: budgets: no budget 'paper', which says what a whole cell is")
     shared = {
         "where": f"recipe {name}",
         "conf": conf_folder(),
