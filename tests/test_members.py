@@ -54,7 +54,7 @@ def mine(tmp_path: Path) -> Callable[..., Path]:
         file.write_text(text)
         (tmp_path / "conf" / "trainer").mkdir(parents=True, exist_ok=True)
         (tmp_path / "conf" / "trainer" / "mine.yaml").write_text(YAML.format(name="mine", rule=rule))
-        plugins.ask([str(file)], [str(tmp_path / "conf")], anew=True)
+        plugins.ask(plugins=["mine.py"], folders=["conf"], anew=True)
         return file
 
     return write
@@ -136,6 +136,17 @@ def test_yamls_of_others_are_listed_with_where_they_come_from(
     assert "  mine          conf/trainer/mine.yaml  Mine.\n" in f"{trainers}\n"
     assert "  bptt          tprnn " in trainers
     assert "tprnn " not in tasks.partition("\n")[2]  # all ours: no column
+
+
+def test_settings_of_a_cluster_lie_in_a_folder_of_ones_own(
+    mine: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine()
+    Path("conf/hydra/launcher").mkdir(parents=True)
+    Path("conf/hydra/launcher/lab.yaml").write_text("defaults: [stack]\nexecutor: slurm\nnotice: 90000\n")
+    line = ["--plugin", "mine.py", "--config-dir", "conf", "-m", *LINE, "hydra/launcher=lab"]
+    assert cli.main(["train", *line]) == 2
+    assert "hydra.launcher.notice: expected less than" in capsys.readouterr().err
 
 
 def test_a_recipe_of_ones_own_is_reproduced_and_reported(
