@@ -28,6 +28,7 @@ from tprnn.engine.signals import Stop
 from tprnn.errors import UserError
 from tprnn.store import Store
 from tprnn.sweep import worker_process
+from tprnn.sweep.spawning import program_left_out
 
 Execution = Mapping[str, Any]
 
@@ -87,7 +88,8 @@ class Pool:
         try:
             ours, theirs = context.Pipe()
             process = context.Process(target=worker_process.main, args=(theirs, self.threads))
-            process.start()
+            with program_left_out():
+                process.start()
         except OSError as error:
             raise UserError(f"cannot start a worker process ({error.strerror}); give fewer by workers=N") from error
         theirs.close()  # so that its end is the end of the pipe
