@@ -14,6 +14,8 @@ from tprnn.errors import UserError
 
 DEFAULT = "outputs"
 """The folder of runs where none is named."""
+FLAGS = {"--force": "force=true", "--quiet": "quiet=true"}
+"""What is short for an override, wherever overrides stand."""
 
 
 class Parser(argparse.ArgumentParser):

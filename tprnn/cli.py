@@ -14,11 +14,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tprnn import __version__, plugins
+from tprnn.arguments import FLAGS
 from tprnn.errors import UserError, nearest
 
 # name -> (module, function that takes the arguments and returns an exit code, one line of help)
 COMMANDS = {
-    "train": ("tprnn.train", "main", "one run; with -m a grid of runs, packed into stacks"),
+    "train": ("tprnn.train_command", "main", "one run; with -m a grid of runs, packed into stacks"),
     "depth": ("tprnn.protocols.depth", "main", "raise task.T step by step until no run solves it any more"),
     "search": ("tprnn.protocols.search.command", "main", "look for learning rates: random, or by Optuna; resumable"),
     "evaluate": ("tprnn.protocols.evaluate", "main", "a trained network on other lengths"),
@@ -28,9 +29,8 @@ COMMANDS = {
     "list": ("tprnn.listing", "main", "tasks, models, trainers, optimizers, grids, points, papers, budgets"),
 }
 
-# Commands that take overrides, where these flags are short for one.
+# Commands that take overrides, and flags that are short for one.
 OVERRIDE_COMMANDS = ("train", "depth", "search", "reproduce")
-FLAGS = {"--force": "force=true", "--quiet": "quiet=true"}
 
 HELP = """usage: tprnn COMMAND [ARGUMENTS]
 
@@ -145,7 +145,7 @@ def _shell_completion(arguments: Sequence[str]) -> int:
             return 0
         # Hydra's -m: a line in which task or trainer is still missing has completions too
         os.environ["COMP_LINE"] = " ".join(["tprnn", "-m", *(w for w in words[1:-1] if "=" in w), words[-1]])
-    return int(importlib.import_module("tprnn.train").main(["-sc", *arguments], program="tprnn"))
+    return int(importlib.import_module("tprnn.train_command").main(["-sc", *arguments], program="tprnn"))
 
 
 def _choices(words: Sequence[str]) -> list[str]:
