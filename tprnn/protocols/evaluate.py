@@ -17,10 +17,12 @@ from torch import Tensor
 
 from tprnn.arguments import DEFAULT, Parser, existing_folder, take_outputs
 from tprnn.config import MEMBER_KINDS, RunSpec
+from tprnn.core.streams import Draws, Stream
 from tprnn.engine.ensemble import Ensemble, prepare_process
 from tprnn.engine.memory import ran_out
 from tprnn.errors import DamagedFile, UserError, nearest
 from tprnn.members import find, missing
+from tprnn.readouts.base import Answers
 from tprnn.store import CONFIG, MODEL, RunFolder, Store
 from tprnn.tasks.base import Batch
 from tprnn.trainers.base import State
@@ -28,10 +30,15 @@ from tprnn.trainers.base import State
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network: its run's spec and its parameters by the paper's names, without the runs axis."""
+    """A trained network: the spec of its run and its parameters by the paper's names.
+
+    Batches and what it says of them have the runs axis of every tensor of tprnn, here of one run:
+    S steps carry an output, O is its width, B counts sequences.
+    """
 
     spec: RunSpec
     params: dict[str, Tensor]
+    """By name, without the runs axis, e.g. W_hh [H, H]; the rule's own (V_hh of target propagation) too."""
 
     @cached_property
     def _ensemble(self) -> Ensemble:
@@ -41,13 +48,46 @@ class Network:
         """A batch (R = 1) of the run's task from its test stream; other positions give other sequences."""
         return self._ensemble.draw("test", position, sequences)[0]
 
+    def predict(self, batch: Batch) -> Tensor:
+        """What the network answers, of the shape and kind of `batch.targets`.
+
+        Classes [1, S, B], the likeliest ones, or the mean of what is read [1, S, B, D]: values, or probabilities of
+        bits. Raises UserError as `fitting` does.
+        """
+        answers = self._answers(batch)
+        return answers.classes if answers.reader.targets == "classes" else answers.expected.clone()
+
     def answers(self, batch: Batch) -> Tensor:
-        """Raw outputs (logits or values) [1, S, B, O] for a batch."""
-        return self._ensemble.model.answers(self._ensemble.state.params, batch)[0].y.clone()
+        """Raw outputs of the read-out (logits of classes, or values) [1, S, B, O]. Raises UserError."""
+        return self._answers(batch).y.clone()
+
+    def _answers(self, batch: Batch) -> Answers:
+        ensemble, draws = self._ensemble, self._draws
+        return ensemble.model.answers(ensemble.state.params, self.fitting(batch), draws)[0]
+
+    @property
+    def _draws(self) -> Draws | None:
+        """What states are drawn by, where they are: the same for every batch."""
+        ensemble = self._ensemble
+        return Draws(Stream(ensemble.seeds.data, "predict"), 0) if ensemble.model.drawn else None
 
     def states(self, batch: Batch) -> Tensor:
-        """Hidden states h_0 .. h_T, [1, T + 1, B, H]."""
-        return self._ensemble.model.forward(self._ensemble.state.params, batch).h.clone()
+        """Hidden states h_0 .. h_T, [1, T + 1, B, H]. Raises UserError."""
+        return self._ensemble.model.forward(self._ensemble.state.params, self.fitting(batch), self._draws).h.clone()
+
+    def fitting(self, batch: Batch) -> Batch:
+        """The batch in the network's precision. Raises UserError where it is none of the kind of the network's task."""
+        own = self.sample(1)
+        for name in ("inputs", "targets"):
+            given, expected = getattr(batch, name), getattr(own, name)
+            kinds = [(x.dim(), x.shape[0], x.shape[3:], x.is_floating_point()) for x in (given, expected)]
+            if kinds[0] != kinds[1]:
+                task = self.spec.config["task"]["name"]
+                raise UserError(
+                    f"batch: {name} are {_shape(given)}; task={task} has {_shape(expected)} "
+                    "(runs, steps, sequences), with any number of steps and sequences"
+                )
+        return batch.cast(self._ensemble.dtype)
 
     def score(self, sequences: int = 10_000) -> float:
         """The mean of the task's score over that many test sequences, a share of right answers for most tasks."""
@@ -69,7 +109,7 @@ class Network:
 
 def load(run: str | Path, outputs: str | Path = DEFAULT) -> Network:
     """The trained network of a run folder: its path, or its name or signature in `outputs`. Raises UserError."""
-    folder = _folder(Path(run), Path(outputs))
+    folder = run_folder(run, outputs)
     stored = folder.read_spec()
     _check_members(folder, stored)
     spec = RunSpec.from_config({**stored.as_dict(), "code": "any"})
@@ -99,7 +139,9 @@ def _check_members(folder: RunFolder, stored: RunSpec) -> None:
             warnings.warn(f"{folder.path}: made by other code than {source.place} has now", stacklevel=3)
 
 
-def _folder(path: Path, outputs: Path) -> RunFolder:
+def run_folder(run: str | Path, outputs: str | Path = DEFAULT) -> RunFolder:
+    """The folder of a run: its path, or its name or signature in `outputs`. Raises UserError."""
+    path = Path(run)
     if os.path.exists(path / CONFIG):
         return RunFolder(path)
     known = {folder.name: folder for folder in Store(outputs).folders()}
@@ -108,6 +150,11 @@ def _folder(path: Path, outputs: Path) -> RunFolder:
         return known[matches[0]]
     told = nearest(path.name, known) if known else f"'{outputs}' has none"
     raise UserError(f"run '{path}': no run folder there; {told}")
+
+
+def _shape(x: Tensor) -> str:
+    """A tensor in words, e.g. `real numbers [1, 10, 20, 2]`."""
+    return f"{'real numbers' if x.is_floating_point() else 'integers'} {list(x.shape)}"
 
 
 def main(argv: Sequence[str]) -> int:
