@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import MEMBERS
 
+import tprnn
+
 ROOT = Path(__file__).parent.parent / "tprnn"
 
 # which tprnn rooms each room may import from
@@ -130,6 +132,12 @@ def test_a_circle_is_seen_whatever_closes_it(tmp_path: Path, back: str) -> None:
     assert circle(tmp_path) == []
     (tmp_path / "hydra_plugins" / "b.py").write_text(back)
     assert set(circle(tmp_path)) == {"tprnn.a", "hydra_plugins.b"}
+
+
+def test_no_public_name_is_that_of_a_module() -> None:
+    """An import of the module would put it in the place of the function."""
+    assert "train" in tprnn.__all__
+    assert not set(tprnn.__all__) & {name.split(".")[1] for name in modules(ROOT.parent) if name.startswith("tprnn.")}
 
 
 def test_no_file_has_more_than_400_lines() -> None:

@@ -120,7 +120,7 @@ def load(run: str | Path, outputs: str | Path = DEFAULT) -> Network:
     expected = Ensemble([spec]).trainer.shapes()
     if {name: tuple(w.shape) for name, w in params.items()} != expected:
         raise DamagedFile(f"{folder.path / MODEL}: damaged (not the parameters of its config); it is left as it is")
-    return Network(spec, params)
+    return Network(spec, {name: params[name] for name in expected})
 
 
 def _check_members(folder: RunFolder, stored: RunSpec) -> None:
