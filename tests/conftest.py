@@ -122,3 +122,11 @@ def change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     from figure_trials import trial_folder  # with its imports for drawing
 
     yield from trial_folder(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A notebook whose cells can be run (notebook_cells.py)."""
+    from notebook_cells import new_session  # with Hydra
+
+    yield from new_session(monkeypatch)

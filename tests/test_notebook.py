@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
+from notebook_cells import Session
 
 PAGE = Path(__file__).parent.parent / "docs" / "notebook.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -28,15 +28,14 @@ def blocks(text: str) -> list[tuple[str, str | None, int]]:
 
 
 def test_the_page_runs_and_prints_what_it_shows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], session: Session
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TPRNN_WORKERS", "1")  # the page's numbers do not depend on it; processes take seconds to begin
     monkeypatch.setenv("MPLBACKEND", "agg")
-    session: dict[str, Any] = {"__name__": "__main__"}
     text = PAGE.read_text()
     for code, shown, line in blocks(text):
-        exec(compile("\n" * line + code, str(PAGE), "exec"), session)
+        session.run(code, f"notebook.md, line {line},")
         printed = capsys.readouterr().out
         if shown is not None:
             assert "".join(kept(printed)) == shown, f"line {line}"

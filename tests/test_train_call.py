@@ -138,7 +138,10 @@ def test_bad_input_is_the_command_lines_own_line(
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("--cfg", "'--cfg': an option of the command line alone; tprnn.train takes --force, --quiet"),
+        (
+            "--cfg",
+            "'--cfg': an option of the command line alone; tprnn.train takes --force, --quiet, --plugin=NAME, --config",
+        ),
         ("-m", "'-m': an option of the command line alone"),
         ("hydra.launcher.executor=slurm", "tprnn.train trains on this machine"),
         ("hydra/launcher=joblib", "tprnn.train trains on this machine"),
@@ -153,11 +156,13 @@ def test_what_is_no_line_of_a_run_is_refused(line: Any, told: str, outputs: str,
     assert not os.path.exists(outputs)
 
 
-def test_a_folder_of_yamls_is_found(tmp_path: Path, into: str) -> None:
+@pytest.mark.usefixtures("session")
+def test_a_folder_of_yamls_is_found_from_then_on(tmp_path: Path, into: str) -> None:
     (tmp_path / "points").mkdir()
     (tmp_path / "points" / "mine.yaml").write_text("name: mine\npoints:\n  - {trainer: bptt, trainer.alpha: 0.125}\n")
-    rows = tprnn.train(*SMALL, BUDGET, "points=mine", f"hydra.searchpath=[file://{tmp_path}]", into)
+    rows = tprnn.train(*SMALL, BUDGET, "points=mine", f"--config-dir={tmp_path}", into)
     assert rows["trainer.alpha"].tolist() == [0.125]
+    assert tprnn.train(*SMALL, BUDGET, "points=mine", into).equals(rows)
 
 
 def test_a_damaged_run_is_told_and_left(outputs: str, into: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,9 @@ of a rule changes in a network, and `@register` makes a class of the notebook a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "load", "metrics", "register", "runs", "train", "update"]
 
+_Class = TypeVar("_Class", bound=type)
+
 # torch, pandas and hydra take seconds to import: what needs them is imported when it is called.
 
 
@@ -27,7 +30,8 @@ def train(*lines: str) -> DataFrame:
     """Train the runs that these lines stand for; a table with a row for each, in the order of the lines' points.
 
     The lines are those of `tprnn train -m`, one string each, e.g. ``train("task=adding", "trainer=tptt,bptt",
-    "seed=range(3)")``; ``--force`` and ``--quiet`` too. What is trained, and where, is what the command line trains:
+    "seed=range(3)")``; ``--force`` and ``--quiet`` too, and ``--plugin=NAME`` and ``--config-dir=DIR``, which hold for
+    the rest of the process. What is trained, and where, is what the command line trains:
     the same run folders, nothing that is finished trained again, broken-off runs go on, progress on the way. It is
     spread over all cores ("workers=N": over N), by processes that know nothing of the program that calls. The columns
     are those of `runs`; each run is seen as of the budget asked for, and a failed or refused one is a row as well.
@@ -103,8 +107,27 @@ def update(network: Network | str | Path, *lines: str, batch: Batch, iteration: 
     return one_update(network, *lines, batch=batch, iteration=iteration)
 
 
-def register(cls: type) -> type:
-    """Make a class a member for this process: a decorator for a rule, task, network or optimizer of one's own."""
+@overload
+def register(cls: _Class, /) -> _Class: ...
+@overload
+def register(**values: Any) -> Callable[[_Class], _Class]: ...
+def register(cls: _Class | None = None, /, **values: Any) -> _Class | Callable[[_Class], _Class]:
+    """Make a class a member for this process: a decorator for a rule, task, network or optimizer of one's own.
+
+    ``@tprnn.register(alpha=0.001)`` gives the settings of the class their values, as a YAML would (lists and mappings
+    are empty where nothing is given). ``@tprnn.register`` is for a class that has a YAML in a folder of --config-dir.
+    ``class SignDescent(Trainer)`` is then ``trainer=sign_descent``; another name is its attribute `rule`. Its source is
+    part of what its runs are: changed code makes runs of its own. They are trained in the calling process alone.
+
+    Raises UserError for a class that is no member, a missing or wrong value, a name that is taken.
+    """
     from tprnn.members import register as register_class
 
-    return register_class(cls)
+    def decorate(one: _Class) -> _Class:
+        register_class(one, values)
+        return one
+
+    if cls is None:
+        return decorate
+    register_class(cls)
+    return cls

@@ -17,6 +17,7 @@ import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -30,6 +31,7 @@ from yaml import MarkedYAMLError
 
 from tprnn.config import MEMBER_KINDS, RunSpec, flatten
 from tprnn.errors import UnknownKey, UserError, nearest
+from tprnn.members import registered
 from tprnn.override_errors import COMPOSITION_ERRORS, one_line, strictly, unreadable, unreadable_yaml
 from tprnn.overrides import as_given, as_override, for_hydra, is_hydra_line
 from tprnn.plugins import folders, while_unchanged
@@ -102,6 +104,10 @@ class FoldersOfMembers(SearchPathPlugin):
 def config_loader() -> ConfigLoader:
     """Hydra's loader of tprnn's own config tree, for use outside of hydra.main."""
     plugins()
+    for member in registered():
+        ConfigStore.instance().repo.get(member.kind, {}).pop(f"{member.rule}.yaml", None)  # of a class of before
+        if member.values is not None:
+            ConfigStore.instance().store(member.rule, dict(member.values), group=member.kind)
     with hydra.initialize_config_module(config_module=CONFIG_MODULE, job_name="train", **version_base()):
         return GlobalHydra.instance().config_loader()
 

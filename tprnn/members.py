@@ -12,8 +12,10 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,18 @@ from typing import Any
 
 from tprnn import fingerprint
 from tprnn.errors import UserError, nearest
-from tprnn.plugins import ENVIRONMENT, Plugin, asked, changed, installed, package_of, while_unchanged
+from tprnn.plugins import (
+    ENVIRONMENT,
+    Plugin,
+    asked,
+    changed,
+    conf_folder,
+    folders,
+    installed,
+    package_of,
+    while_unchanged,
+)
+from tprnn.settings import check_settings
 
 _RESERVED = ("name", "rule", "code")  # keys of a stored member beside its settings
 
@@ -58,6 +71,8 @@ class Member:
     rule: str
     cls: type
     source: Source | None = None
+    values: Mapping[str, Any] | None = None
+    """Those of its settings, of a registered class that has them from there; else they are in a YAML."""
 
 
 # ---- classes
@@ -93,19 +108,38 @@ def load_asked() -> None:
         _foreign()
 
 
-def register(cls: type) -> type:
-    """Make a class a member for this process (usable as a decorator), e.g. one of a notebook. Raises UserError.
+def register(cls: type, values: Mapping[str, Any] | None = None) -> None:
+    """Make a class a member for this process, e.g. one of a notebook. Raises UserError.
 
     Its kind is that of its base, its rule the class attribute `rule`, else its name: ``SignDescent`` is
-    ``sign_descent``. Registered again under the same name, the later class counts.
+    ``sign_descent``. Registered again under the same name, the later class counts. `values` are what its YAML would
+    give: all of its settings but lists and mappings, which are empty where nothing is given. None: there is a YAML.
     """
     member = _member_of(cls, package_of(cls.__module__))
+    if values is not None:
+        member = dataclasses.replace(member, values=_values(member, values))
     known = _foreign().get((member.kind, member.rule))
     if known is not None and (known.cls.__module__, known.cls.__qualname__) != (cls.__module__, cls.__qualname__):
         _refuse_twice(member, known)
     _registered[member.kind, member.rule] = member
     changed()
-    return cls
+
+
+def registered() -> list[Member]:
+    """The members that this process alone knows."""
+    return list(_registered.values())
+
+
+def _values(member: Member, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of all settings. Raises UserError where one is missing or wrong, and where a YAML has that name."""
+    for folder in (conf_folder(), *(one.path for one in folders())):
+        if os.path.exists(path := folder / member.kind / f"{member.rule}.yaml"):
+            raise UserError(f"{member.rule}: {path} gives its settings their values; register it without values")
+    schema = member.cls.Settings  # type: ignore[attr-defined]
+    kinds = {name: typing.get_origin(hint) for name, hint in typing.get_type_hints(schema).items()}
+    empty = {name: kind() for name, kind in kinds.items() if kind in (list, dict)}
+    checked = check_settings(member.rule, empty | dict(given), schema)
+    return {"name": member.rule, **checked}
 
 
 @functools.cache
@@ -240,6 +274,8 @@ def missing(kind: str, rule: str, recorded: Mapping[str, Any], plugins: Sequence
     of = f" (module {module}{f' of {package}' if package else ''})" if module else ""
     if package:
         advice = f"pip install {str(package).partition(' ')[0]}, or give its module by --plugin"
+    elif module and recorded.get("file") is None:
+        advice = "define its class again, and give it to tprnn.register"
     else:
         advice = f"give its module or file by --plugin or {ENVIRONMENT}"
         advice += f"; the run had {', '.join(map(str, plugins))}" if plugins else ""

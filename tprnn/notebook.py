@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tprnn import plugins
 from tprnn.arguments import DEFAULT, FLAGS
 from tprnn.budgets import is_finished
 from tprnn.compose import points
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _EXAMPLE = '"task=adding", "trainer=tptt", "seed=range(3)"'
-_SEARCH_PATH = "hydra.searchpath="
+_OPTIONS = (*FLAGS, "--plugin=NAME", "--config-dir=DIR")
 _ONE_CALL = threading.Lock()  # calls of one process would share its worker processes
 
 
@@ -59,18 +60,21 @@ def metrics(run: str | Path, outputs: str | Path = DEFAULT) -> DataFrame:
 
 
 def _overrides(lines: Sequence[str]) -> list[str]:
-    """Override lines, with flags as such. Raises UserError for what is none, or is not for runs that train here."""
-    found = []
+    """Override lines, with flags as such; plugins and folders that they name are asked for.
+
+    Raises UserError for what is no line, or not for runs that train here.
+    """
     for line in lines:
         if not isinstance(line, str):
             raise UserError(f"tprnn.train: expected lines of text such as {_EXAMPLE}, got {line!r}")
+    named, folders, words = plugins.take_places(lines)
+    plugins.ask(named, folders)
+    found = []
+    for line in words:
         if line.startswith("-") and line not in FLAGS:
-            raise UserError(f"'{line}': an option of the command line alone; tprnn.train takes {', '.join(FLAGS)}")
-        if is_hydra_line(line) and not line.startswith(_SEARCH_PATH):
-            raise UserError(
-                f"'{line}': tprnn.train trains on this machine, and of Hydra's settings takes "
-                f"{_SEARCH_PATH}[...] alone; the others are the command line's (tprnn train -m)"
-            )
+            raise UserError(f"'{line}': an option of the command line alone; tprnn.train takes {', '.join(_OPTIONS)}")
+        if is_hydra_line(line):
+            raise UserError(f"'{line}': tprnn.train trains on this machine; Hydra's settings are for tprnn train -m")
         found.append(FLAGS.get(line, line))
     return found
 

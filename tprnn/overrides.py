@@ -9,6 +9,7 @@ from typing import Any
 from tprnn.config import MEMBER_KINDS
 from tprnn.errors import UserError, nearest
 from tprnn.listing import files
+from tprnn.members import registered
 from tprnn.override_errors import as_text, quoted
 from tprnn.plugins import while_unchanged
 
@@ -51,6 +52,8 @@ def free_mappings() -> frozenset[str]:
         for path in files(kind).values():
             for name in re.findall(r"^(\w+): *\{\} *$", path.read_text(encoding="utf-8"), re.MULTILINE):
                 found.add(f"{kind}.{name}")
+    for member in registered():
+        found |= {f"{member.kind}.{name}" for name, value in (member.values or {}).items() if value == {}}
     return frozenset(found)
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 
-from tprnn.config import RunSpec
+from tprnn.config import MEMBER_KINDS, RunSpec
 from tprnn.core import code_cache
 from tprnn.engine.loop import Emit
 from tprnn.engine.queue import Queue, processes
 from tprnn.engine.runs import Outcome
 from tprnn.engine.signals import Interrupted, SignalFlag, catch_signals
 from tprnn.errors import UserError
+from tprnn.members import registered
 from tprnn.sweep.plan import Plan
 from tprnn.sweep.progress import Progress, tell_end
 from tprnn.sweep.workers import train_here, train_in_workers
@@ -31,7 +32,7 @@ class Here:
     def carry_out(self, plan: Plan) -> dict[str, Outcome]:
         outcomes = plan.outcomes
         signum = None
-        with Progress(plan, processes(plan.execution)) as progress:
+        with Progress(plan, _processes(plan)) as progress:
             if plan.waiting:
                 plan.store.check_writable()
                 with catch_signals() as flag:
@@ -43,10 +44,20 @@ class Here:
         return outcomes
 
 
+def _processes(plan: Plan) -> int:
+    """How many processes train: this one alone where a run has a member that others would not find.
+
+    That is a class of a notebook or of a script, which is known where it was registered.
+    """
+    here = {(member.kind, member.rule) for member in registered()}
+    alone = any((kind, spec.config[kind]["rule"]) in here for spec in plan.runs.values() for kind in MEMBER_KINDS)
+    return 1 if alone else processes(plan.execution)
+
+
 def _train(plan: Plan, flag: SignalFlag, emit: Emit) -> dict[str, Outcome]:
     code_cache.choose()  # before processes are started that would each choose, and say so
     waiting, store = plan.waiting, plan.store
-    workers = min(processes(plan.execution), len(waiting))
+    workers = min(_processes(plan), len(waiting))
     free = None if plan.execution["locked"] == "leave" else lambda spec: not store.folder(spec).is_locked()
     queue = Queue(waiting, workers, plan.first_solved, plan.bound, free)
     halt = _Halt(flag, plan.execution["fail_fast"], emit)
