@@ -111,7 +111,11 @@ def _readout(config: Mapping[str, Any], given: Any) -> dict[str, Any] | None:
     if not isinstance(chosen, Mapping) or not isinstance(chosen.get("name"), str):
         raise UserError(f"{key}: expected a name of tprnn list readouts, or {{name: NAME, ...}}, got {given!r}")
     name = chosen["name"]
-    found, reads = members.find("readout", name), member_class("readout", own).targets
+    try:
+        found = members.find("readout", name)
+    except UserError as error:
+        raise UserError(f"{key}{str(error).removeprefix('readout.rule')}") from error
+    reads = member_class("readout", own).targets
     member: Any = found.cls
     if member.targets != reads:
         alike = [other for other in members.own_rules("readout") if member_class("readout", other).targets == reads]
