@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from tprnn import plugins
 from tprnn.config import NO_OPTIMIZER, RunSpec, set_dotted
 from tprnn.core import scans
 from tprnn.engine.ensemble import prepare_process
@@ -122,6 +123,14 @@ def change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     from figure_trials import trial_folder  # with its imports for drawing
 
     yield from trial_folder(tmp_path, monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def asked_for() -> Iterator[None]:
+    """Plugins and folders that a test asks for are not asked for in the next."""
+    yield
+    if plugins.as_words():
+        plugins.ask(anew=True)
 
 
 @pytest.fixture

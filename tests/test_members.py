@@ -350,7 +350,7 @@ def test_a_run_folder_is_read_without_its_member_and_nothing_of_it_is_imported(
     file = mine()
     (outcome,) = run_all([compose.compose(LINE)])
     folder = Store("outputs").folder(outcome.spec)
-    assert load(folder.path).accuracy(10) >= 0.0
+    assert load(folder.path).score(10) >= 0.0
     mine_again(file, file.read_text() + "    other = 1\n")
     with pytest.warns(UserWarning, match=r"made by other code than .*mine\.py has now"):
         load(folder.path)

@@ -32,9 +32,9 @@ def train(*lines: str) -> DataFrame:
     The lines are those of `tprnn train -m`, one string each, e.g. ``train("task=adding", "trainer=tptt,bptt",
     "seed=range(3)")``; ``--force`` and ``--quiet`` too, and ``--plugin=NAME`` and ``--config-dir=DIR``, which hold for
     the rest of the process. What is trained, and where, is what the command line trains: the same run folders, nothing
-    that is finished trained again, broken-off runs go on, progress on the way. It is spread over all cores ("workers=N":
-    over N), by processes that know nothing of the program that calls. The columns are those of `runs`; each run is seen
-    as of the budget asked for, and a failed or refused one is a row as well.
+    that is finished trained again, broken-off runs go on, progress on the way. It is spread over all cores (over N
+    with "workers=N"), by processes that know nothing of the program that calls. The columns are those of `runs`; each
+    run is seen as of the budget asked for, and a failed or refused one is a row as well.
 
     Raises UserError for bad input, with nothing written, and DamagedFile; KeyboardInterrupt after an interruption, with
     all that is under way in its checkpoints: the same call goes on from there.
@@ -72,7 +72,7 @@ def metrics(run: str | Path, outputs: str | Path = "outputs") -> DataFrame:
 
 
 def load(run: str | Path, outputs: str | Path = "outputs") -> Network:
-    """The trained network of a run: `params` by name, `predict(batch)`, `accuracy()`, `on({"task.T": 200})`, and more.
+    """The trained network of a run: `params` by name, `predict(batch)`, `score()`, `on({"task.T": 200})`, and more.
 
     Args:
         run: the path of its folder (`path` of a row), or its name or signature in `outputs`.

@@ -58,12 +58,12 @@ def test_predictions_are_of_the_kind_and_shape_of_targets(task: str) -> None:
         assert torch.equal(y.gather(-1, found[..., None])[..., 0], y.amax(-1))
 
 
-def test_accuracy_is_the_share_of_right_predictions(run: str) -> None:
+def test_the_score_is_the_share_of_right_predictions(run: str) -> None:
     one = evaluate.load(run)
     batch = one.sample(1000)
     right = (one.predict(batch) == batch.targets).all(1).float().mean().item()
     assert 0.0 < right < 1.0
-    assert one.accuracy(1000) == pytest.approx(right)
+    assert one.score(1000) == pytest.approx(right)
 
 
 def test_answers_follow_from_the_last_states(run: str) -> None:
@@ -86,7 +86,7 @@ def test_a_batch_of_another_kind_is_one_line_that_says_both(run: str) -> None:
         )
     with pytest.raises(UserError, match=r"^batch: inputs are integers \[1, \d+, 3\]; task=adding has real numbers"):
         other.predict(one.sample(3))
-    two = Ensemble([one.spec, one.spec.replace({"seed": 1})]).draw("test", 0, 3)
+    two, _ = Ensemble([one.spec, one.spec.replace({"seed": 1})]).draw("test", 0, 3)
     with pytest.raises(UserError, match=r"^batch: inputs are integers \[2, "):
         one.predict(two)
 
@@ -94,7 +94,7 @@ def test_a_batch_of_another_kind_is_one_line_that_says_both(run: str) -> None:
 def test_load_promises_nothing_that_a_network_lacks(run: str) -> None:
     one = tprnn.load(run)
     promised = re.findall(r"`(\w+)\b", (tprnn.load.__doc__ or "").partition("\n")[0])
-    assert {"params", "predict", "accuracy", "on"} <= set(promised)
+    assert {"params", "predict", "score", "on"} <= set(promised)
     assert not [name for name in promised if not hasattr(one, name)]
 
 

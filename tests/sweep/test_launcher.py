@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tprnn import cli, compose, train
+from tprnn import cli, compose, train_command
 from tprnn.config import RunSpec
 from tprnn.engine.runs import Outcome
 from tprnn.engine.signals import Interrupted
@@ -51,7 +51,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRuns:
 
 
 def test_the_plugins_are_found_by_hydra_whatever_the_install() -> None:
-    train.register_plugins()
+    train_command.register_plugins()
     loader = compose.config_loader()
     assert "stack" in loader.get_group_options("hydra/launcher")
     assert "grid" in loader.get_group_options("hydra/sweeper")
