@@ -155,12 +155,14 @@ def test_a_recipe_of_ones_own_is_reproduced_and_reported(
     mine()
     Path("conf/paper/lab").mkdir(parents=True)
     Path("conf/paper/lab/first.yaml").write_text(
-        "title: Mine\nmetric: accuracy_pct\nbudgets: {laptop: &all {seeds: 1, max_iterations: 10}, paper: *all}\n"
+        "title: Mine\nmetric: accuracy_pct\nbudgets: {paper: {seeds: 1, max_iterations: 10}}\n"
         f"overrides: [{', '.join(QUICK[:3])}]\nrows: [{{task: adding, T: 10}}]\n"
         "columns: [{key: mine, label: mine, overrides: [trainer=mine], parameters: {default: {}}}]\n"
     )
     places = ["--plugin", "mine.py", "--config-dir", "conf"]
-    assert cli.main(["reproduce", "lab/first", *places, "quiet=true", "workers=1"]) == 0
+    assert cli.main(["report", "--paper", "lab/first", *places]) == 0
+    assert "budget=paper" in capsys.readouterr().out  # how to make what is not run
+    assert cli.main(["reproduce", "lab/first", *places, "budget=paper", "quiet=true", "workers=1"]) == 0
     assert "--plugin mine.py --config-dir conf --paper lab/first" in capsys.readouterr().out
     assert cli.main(["report", "--paper", "lab/first", *places]) == 0
     assert "n = 1" in capsys.readouterr().out

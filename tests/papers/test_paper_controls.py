@@ -24,15 +24,17 @@ title: Accuracy by grid
 metric: accuracy_pct
 controls: [factor, frozen, readout]
 budgets:
-  laptop: {seeds: 2, max_iterations: 500}
+  laptop: &all {seeds: 2, max_iterations: 500}
+  paper: *all
 overrides: [optimizer=sgd]
 rows:
   - {task: temporal_order, T: 20}
   - {task: temporal_order, T: 40, overrides: ["trainer.freeze=[b_y]"]}
 columns:
-  - {key: rule, label: the rule, overrides: [trainer=tptt], grid: {laptop: {alpha_f: [0.1, 0.01], alpha_i: [1.0]}}}
+  - {key: rule, label: the rule, overrides: [trainer=tptt],
+     grid: {laptop: &grid {alpha_f: [0.1, 0.01], alpha_i: [1.0]}, paper: *grid}}
   - {key: same, label: the loss of the same runs, metric: loss, overrides: [trainer=tptt],
-     grid: {laptop: {alpha_f: [0.1, 0.01], alpha_i: [1.0]}}}
+     grid: {laptop: *grid, paper: *grid}}
   - {key: own, label: own, overrides: [trainer=bptt, "trainer.freeze=[W_xh]",
      "trainer.rate_factors={W_hh:0.5,W_hy:3.0}"],
      parameters: {default: {alpha: 0.5}}, controls: [factor, frozen]}

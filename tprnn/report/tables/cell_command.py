@@ -115,4 +115,6 @@ def _commands(
 
 def budget_to_run(plan: Recipe, cell: RecipeCell) -> str:
     """laptop where it has the cell, else paper."""
-    return next(name for name in ("laptop", "paper") if len(plan.lengths(cell, plan.budgets[name])))
+    return next(
+        name for name in ("laptop", "paper") if name in plan.budgets and len(plan.lengths(cell, plan.budgets[name]))
+    )
