@@ -59,10 +59,8 @@ RUN_FILES = (CONFIG, RESULT, METRICS, CHECKPOINT, MODEL, FAILURE, EARLIER)
 
 
 def stored_spec(path: Path, config: Mapping[str, Any]) -> RunSpec:
-    """The run a stored config describes, unchecked but for its shape (`path` names it). Raises DamagedFile.
-
-    Its `plugins` are left out: what a run folder names is never imported.
-    """
+    """The run a stored config describes, unchecked but for its shape (`path` names it). Raises DamagedFile."""
+    # without its plugins: what a run folder names is never imported
     execution = {key: [] if key == "plugins" else value for key, value in config.items() if key in EXECUTION_KEYS}
     spec = RunSpec({key: value for key, value in config.items() if key not in EXECUTION_KEYS}, execution)
     for key in (*MEMBER_KINDS, "train", "probe"):

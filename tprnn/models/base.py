@@ -17,13 +17,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tprnn.config import member_class
 from tprnn.core import scans
 from tprnn.core.activations import Activation
 from tprnn.core.init import WORK, Initialisation
 from tprnn.core.products import lookup, lookup_gradient, row_product, row_sum
 from tprnn.core.streams import Draws, Stream
 from tprnn.core.work import Workspace, step_slices
-from tprnn.members import member_class
 from tprnn.readouts.base import Answers, Reading, Readout, Tensors
 from tprnn.settings import setting
 from tprnn.tasks.base import Batch, Task

@@ -304,21 +304,12 @@ def _with_later_settings(rows: Sequence[Row]) -> list[Row]:
         for key in row.get("unsigned") or ():
             rule = f"{key.partition('.')[0]}.rule"
             before[rule, row.get(rule)][key] = row.get(key)
-    return (
-        [
-            row
-            | {
-                key: value
-                for (rule, of), known in before.items()
-                if row.get(rule) == of
-                for key, value in known.items()
-                if key not in row
-            }
-            for row in rows
-        ]
-        if before
-        else list(rows)
-    )
+
+    def later(row: Row) -> Row:
+        known = [values for (rule, of), values in before.items() if row.get(rule) == of]
+        return {key: value for values in known for key, value in values.items() if key not in row}
+
+    return [row | later(row) for row in rows]
 
 
 def common(rows: Sequence[Row]) -> dict[str, Any]:
