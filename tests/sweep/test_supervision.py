@@ -244,7 +244,7 @@ def test_one_failure_ends_a_sweep_that_asked_for_it(tmp_path: Path, monkeypatch:
     def broken(self: Any, *arguments: Any) -> Any:
         raise ValueError("broken")
 
-    monkeypatch.setattr(TemporalOrder, "right", broken)
+    monkeypatch.setattr(TemporalOrder, "measure", broken)
     made = {"outputs": str(tmp_path / "o"), "stack_size": 1}
     for fail_fast, statuses in ((False, ["failed"] * 3), (True, ["failed", "interrupted", "interrupted"])):
         specs = [make_spec(QUICK | made | {"seed": seed, "fail_fast": fail_fast}) for seed in range(3)]
