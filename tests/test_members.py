@@ -149,17 +149,22 @@ def test_settings_of_a_cluster_lie_in_a_folder_of_ones_own(
     assert "hydra.launcher.notice: expected less than" in capsys.readouterr().err
 
 
-def test_a_recipe_of_ones_own_is_reproduced_and_reported(
-    mine: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    mine()
+def write_recipe() -> list[str]:
+    """A recipe with one run of the rule; the words that it is found by."""
     Path("conf/paper/lab").mkdir(parents=True)
     Path("conf/paper/lab/first.yaml").write_text(
         "title: Mine\nmetric: accuracy_pct\nbudgets: {paper: {seeds: 1, max_iterations: 10}}\n"
         f"overrides: [{', '.join(QUICK[:3])}]\nrows: [{{task: adding, T: 10}}]\n"
         "columns: [{key: mine, label: mine, overrides: [trainer=mine], parameters: {default: {}}}]\n"
     )
-    places = ["--plugin", "mine.py", "--config-dir", "conf"]
+    return ["--plugin", "mine.py", "--config-dir", "conf"]
+
+
+def test_a_recipe_of_ones_own_is_reproduced_and_reported(
+    mine: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine()
+    places = write_recipe()
     assert cli.main(["report", "--paper", "lab/first", *places]) == 0
     assert "budget=paper" in capsys.readouterr().out  # how to make what is not run
     assert cli.main(["reproduce", "lab/first", *places, "budget=paper", "quiet=true", "workers=1"]) == 0
@@ -320,6 +325,21 @@ def test_a_cut_run_of_other_code_goes_on_with_code_any(mine: Callable[..., Path]
     assert [outcome.skipped for outcome in run_all([longer, compose.compose([*LINE, "code=any"])])] == [True, True]
     (beside,) = run_all([taken.spec.replace({"seed": 1})])  # no run of before: it is of today's code
     assert beside.spec.config["trainer"]["code"] == longer.config["trainer"]["code"]
+
+
+def test_a_dry_run_counts_runs_of_other_code_as_the_run_does(
+    mine: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = mine()
+    line = ["reproduce", "lab/first", *write_recipe(), "budget=paper", "quiet=true", "workers=1"]
+    assert cli.main(line) == 0
+    mine_again(file, file.read_text() + "    other = 1\n")
+    for code, to_do in (("same", 1), ("any", 0)):
+        capsys.readouterr()
+        assert cli.main([*line, f"code={code}", "--dry-run"]) == 0
+        assert f"\n{to_do} runs to do" in capsys.readouterr().out
+    assert cli.main([*line, "code=any"]) == 0
+    assert "1 runs (1 done before)" in capsys.readouterr().out
 
 
 def test_of_a_store_without_such_runs_nothing_is_said(mine: Callable[..., Path]) -> None:

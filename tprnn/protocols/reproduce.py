@@ -187,15 +187,18 @@ def standings(found: Sequence[Climber], store: Store) -> list[Standing]:
     states = [Standing(climber) for climber in found]
     live = list(range(len(found)))
     while live:
-        specs = {place: found[place].at(states[place].left[0]) for place in live}
-        finished = Plan(list(specs.values()), store).done
+        plan = Plan([found[place].at(states[place].left[0]) for place in live], store)
+        ended = [
+            (place, plan.done[spec.signature])
+            for place, spec in zip(live, plan.asked, strict=True)
+            if spec.signature in plan.done
+        ]
         live = []
-        for place, spec in specs.items():
-            if outcome := finished.get(spec.signature):
-                done = states[place].done + 1
-                over = outcome.status != "solved" or done == len(found[place].lengths)
-                states[place] = Standing(found[place], done, over)
-                live += [] if over else [place]
+        for place, outcome in ended:
+            done = states[place].done + 1
+            over = outcome.status != "solved" or done == len(found[place].lengths)
+            states[place] = Standing(found[place], done, over)
+            live += [] if over else [place]
     return states
 
 
