@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tprnn.scores import ACCURACY, score_of
+from tprnn.scores import ACCURACY, Score, score_of
 
 FINISHED = ("solved", "not_solved", "diverged")
 CUT = ("max_iterations", "max_seconds")
@@ -74,6 +74,7 @@ def view(
     metrics: Callable[[], Sequence[Mapping[str, Any]]],
     full: int,
     stands: int = 0,
+    score: Score = ACCURACY,
 ) -> Result | None:
     """The result of a run as of `budget`; None where the run has not come to its end within it.
 
@@ -89,12 +90,14 @@ def view(
         metrics: reads its metrics, by iteration.
         full: sequences of the full validation set.
         stands: the iteration up to which the run is known to have gone, beside results and metrics.
+        score: what it is judged by, where no result says so yet: it was killed before its first end.
     """
     for result in results:
         if is_finished(result) and _answers(result, budget):
             return result
     reached = max(stands, *(result.get("iterations") or 0 for result in results)) if results else stands
     ended = any(map(is_finished, results))
+    score = score_of(results[0]) if results else score
     if ended and reached < budget.iterations and budget.seconds is None:
         return None
     rows = metrics()
@@ -103,11 +106,11 @@ def view(
     late = next((row for row in timely if budget.spent(row["iteration"], row.get("seconds") or 0.0)), None)
     if late is not None:
         at = [result for result in results if is_finished(result) and result.get("iterations") == late["iteration"]]
-        return at[0] if at else _cut(late["iteration"], "max_seconds", timely[: timely.index(late) + 1], full, results)
+        return at[0] if at else _cut(late["iteration"], "max_seconds", timely[: timely.index(late) + 1], full, score)
     if reached <= budget.iterations:
         return None
     kept = [row for row in rows if row["iteration"] <= budget.iterations]
-    return _cut(budget.iterations, "max_iterations", kept, full, results)
+    return _cut(budget.iterations, "max_iterations", kept, full, score)
 
 
 def _answers(result: Result, budget: Budget) -> bool:
@@ -119,20 +122,17 @@ def _answers(result: Result, budget: Budget) -> bool:
     return in_time and iterations <= budget.iterations and not is_cut(result)
 
 
-def _cut(
-    iterations: int, reason: str, rows: Sequence[Mapping[str, Any]], full: int, results: Sequence[Result]
-) -> dict[str, Any]:
+def _cut(iterations: int, reason: str, rows: Sequence[Mapping[str, Any]], full: int, score: Score) -> dict[str, Any]:
     """A result made from the metrics up to a cut."""
     whole = [row for row in rows if row.get("validated") == full]
     last = rows[-1] if rows else {}
-    score = score_of(results[0] if results else {})
     told = {"score": score.as_dict()} if score != ACCURACY else {}
     values = _numbers(whole, score.name)
     return told | {
         "status": "not_solved",
         "stopped_by": reason,
         "iterations": iterations,
-        score.name: whole[-1][score.name] if whole else None,
+        score.name: whole[-1].get(score.name) if whole else None,
         f"seen_{score.name}": last.get(score.name),
         "loss": last.get("loss"),
         f"best_{score.name}": functools.reduce(score.better, values) if values else None,

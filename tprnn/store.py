@@ -40,7 +40,7 @@ from tprnn.files import (
     writing,
 )
 from tprnn.lookup import by_signature
-from tprnn.scores import score_of
+from tprnn.scores import ACCURACY, Score, score_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -196,12 +196,12 @@ class RunFolder:
         result = self.result()
         return [*([result] if result else []), *self.earlier_results()]
 
-    def finished(self, train: TrainSettings, stands: int = 0) -> dict[str, Any] | None:
+    def finished(self, train: TrainSettings, stands: int = 0, score: Score = ACCURACY) -> dict[str, Any] | None:
         """The result as of the budget of `train`, or None where that has not been reached (`tprnn.budgets.view`).
 
-        `stands`: the iteration of a checkpoint, where that was read. Raises DamagedFile.
+        `stands`: the iteration of a checkpoint, where that was read; `score`: the task's. Raises DamagedFile.
         """
-        found = view(train.budget, self.results(), self.read_metrics, train.validation_size, stands)
+        found = view(train.budget, self.results(), self.read_metrics, train.validation_size, stands, score)
         return None if found is None else dict(found)
 
     def usefulness(self, train: TrainSettings) -> tuple[int, int, int]:

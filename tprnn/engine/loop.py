@@ -140,10 +140,10 @@ class _Stack:
         folder.open(spec)
         if spec.execution["force"]:
             folder.clear()
-        elif done := folder.finished(spec.train):  # by another call, since this one made its plan
+        elif done := folder.finished(spec.train, score=spec.score):  # by another call, since this one made its plan
             return self._done(run, done)
         _stand(run)
-        if run.remaining < 0 and (done := folder.finished(spec.train, run.progress.iteration)):
+        if run.remaining < 0 and (done := folder.finished(spec.train, run.progress.iteration, spec.score)):
             return self._done(run, done)
         folder.set_budget(spec.train)
         self.emit("begin", spec, {"process": os.getpid()})

@@ -34,7 +34,7 @@ def look(store: Store, specs: Iterable[RunSpec], force: bool = False) -> list[Se
     found = []
     for spec in specs:
         folder = store.folder(spec)
-        result = None if force else folder.finished(spec.train)
+        result = None if force else folder.finished(spec.train, score=spec.score)
         found.append(Seen(folder, result, None if force or result is not None else folder.result()))
     return found
 
