@@ -28,10 +28,10 @@ class Manhattan(Trainer):
 
     def step(self, state: State, batch: Batch, position: int | Tensor) -> Tensor:
         model, params = self.model, state.params
-        states = model.forward(params, batch)
+        states = model.forward(params, batch, self.draws(position))
         readout = model.readout(params, states)
-        da = model.adjoint(params, states, readout.dh)  # dE/da_t, [R, T, B, H]
-        gradients = model.gradients(states, da, ("W_xh", "W_hh", "b_h"))
+        da = model.adjoint(params, states, readout.dh)  # dE/da_t of all pre-activations
+        gradients = model.gradients(states, da, model.parameters)
         gradients |= model.readout_gradients(states, readout)
         self.update(state, {name: g.sign_() for name, g in gradients.items()}, "alpha")
         return readout.loss
