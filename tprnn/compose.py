@@ -31,7 +31,7 @@ from yaml import MarkedYAMLError
 
 from tprnn.config import MEMBER_KINDS, RunSpec, flatten
 from tprnn.errors import UnknownKey, UserError, nearest
-from tprnn.members import registered
+from tprnn.members import registered, without_yaml
 from tprnn.override_errors import COMPOSITION_ERRORS, one_line, strictly, unreadable, unreadable_yaml
 from tprnn.overrides import as_given, as_override, for_hydra, is_hydra_line
 from tprnn.plugins import folders, while_unchanged
@@ -290,7 +290,8 @@ class Composer:
             for name in value if isinstance(value, list) else [value]:
                 if name not in self.members_of(group) and not override.is_delete():
                     shown = as_override(name).strip("'")
-                    raise UserError(f"{group}: no '{shown}'; {nearest(shown, self.members_of(group))}")
+                    advice = without_yaml(group, shown) or nearest(shown, self.members_of(group))
+                    raise UserError(f"{group}: no '{shown}'; {advice}")
 
     def _refuse_unknown(self, values: Iterable[Override], known: Sequence[Any]) -> None:
         """Raise UserError for a value whose key is below none of the `known` ones."""

@@ -99,6 +99,8 @@ def find(kind: str, rule: str) -> Member:
         return found[kind, rule]
     known = [*_own_names(kind), *(name for of, name in found if of == kind)]
     broken = "".join(f"; {error}" for error in _load_installed()[1])
+    if folders() and not asked():
+        broken += "; a class of your own is named by --plugin"
     raise UserError(f"{kind}.rule: no {kind} '{rule}'; {nearest(rule, known)}{broken}")
 
 
@@ -202,11 +204,17 @@ def _load(plugin: Plugin) -> list[Member]:
         told = str(error).partition("\n")[0]
         raise UserError(f"plugin {plugin.name}: cannot be imported ({type(error).__name__}: {told})") from error
     package = plugin.package or (None if plugin.is_file else package_of(plugin.name))
-    classes = [one for one in _classes(module) if kind_of(one) and hasattr(one, "Settings")]
-    found = [_member_of(one, package) for one in classes if not inspect.isabstract(one)]
+    classes = [one for one in _classes(module) if kind_of(one)]
+    found = [_member_of(one, package) for one in classes if not _lacks(one)]
     if not found:
-        raise UserError(f"plugin {plugin.name}: no class there derives from a base of tprnn and has Settings")
+        told = "; ".join(f"{one.__name__} has no {', '.join(_lacks(one))}" for one in classes)
+        raise UserError(f"plugin {plugin.name}: {told or 'no class there derives from a base of tprnn'}")
     return found
+
+
+def _lacks(cls: type) -> list[str]:
+    """What a class needs to be a member, and does not have; what is only to be derived from lacks something."""
+    return sorted(getattr(cls, "__abstractmethods__", ())) + ["Settings"] * (not hasattr(cls, "Settings"))
 
 
 def _module_of_file(path: str) -> ModuleType:
@@ -240,9 +248,12 @@ def _member_of(cls: type, package: str | None) -> Member:
     module = re.sub(r"^tprnn_plugin_(.*)_[0-9a-f]+$", r"\1", cls.__module__)
     if kind is None:
         raise UserError(f"{module}.{cls.__name__}: derives from no base of tprnn (Trainer, Task, Model, ...)")
-    settings = getattr(cls, "Settings", None)
-    if not dataclasses.is_dataclass(settings):
+    settings: Any = getattr(cls, "Settings", None)
+    if not isinstance(settings, type) or not _is_dataclass(settings):
         raise UserError(f"{module}.{cls.__name__}: its Settings is no dataclass")
+    base: Any = getattr(sys.modules[f"tprnn.{kind}s.base"], f"{kind.capitalize()}Settings", object)
+    if not issubclass(settings, base):
+        raise UserError(f"{module}.{cls.__name__}: its Settings must derive from tprnn.{kind}s.base.{base.__name__}")
     for entry in dataclasses.fields(settings):
         if entry.name in _RESERVED:
             raise UserError(f"{module}.{cls.__name__}: a setting cannot be named '{entry.name}'")
@@ -255,6 +266,20 @@ def _member_of(cls: type, package: str | None) -> Member:
     if rule in _own_names(kind):
         _refuse_twice(member, Member(kind, rule, cls))
     return member
+
+
+def _is_dataclass(cls: type) -> bool:
+    """Whether the fields that a class names are its fields: the decorator is not that of its base alone."""
+    decorated = "__dataclass_fields__" in vars(cls) or not inspect.get_annotations(cls)
+    return decorated and dataclasses.is_dataclass(cls)
+
+
+def without_yaml(kind: str, rule: str) -> str | None:
+    """What to do about a class of others with this rule that has no YAML; None where there is no such class."""
+    found = _foreign().get((kind, rule))
+    if found is None or found.source is None:
+        return None
+    return f"{found.source.place} has its class; give its settings in {kind}/{rule}.yaml of a folder, --config-dir"
 
 
 def snake_case(name: str) -> str:
