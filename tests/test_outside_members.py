@@ -26,14 +26,15 @@ from tprnn.store import Store
 from tprnn.testing import check_trainer
 
 FOLDER = Path(__file__).parent / "members"
-ASKED = [*(f"--plugin={FOLDER / name}.py" for name in ("guess", "lstm", "echo")), f"--config-dir={FOLDER / 'conf'}"]
+NAMES = ("guess", "lstm", "coin", "echo")
+ASKED = [*(f"--plugin={FOLDER / name}.py" for name in NAMES), f"--config-dir={FOLDER / 'conf'}"]
 SMALL = ["train.validation_size=200", "train.check_every=50", "probe=none", "quiet=true", "workers=1"]
 
 
 @pytest.fixture(autouse=True)
 def asked() -> Iterator[None]:
     """The three are there, and are forgotten afterwards."""
-    plugins.ask([str(FOLDER / f"{name}.py") for name in ("guess", "lstm", "echo")], [str(FOLDER / "conf")], anew=True)
+    plugins.ask([str(FOLDER / f"{name}.py") for name in NAMES], [str(FOLDER / "conf")], anew=True)
     yield
     plugins.ask(anew=True)
 
@@ -141,6 +142,22 @@ def test_a_rule_that_needs_more_of_a_network_refuses_it() -> None:
         spec_of("task=temporal_order", "trainer=tptt", "model=lstm")
 
 
+# ---- a network whose states are drawn
+
+
+def test_a_network_of_drawn_states_is_trained_judged_and_loaded(outputs: str, into: str) -> None:
+    line = ["task=adding", "task.T=10", "trainer=guess", "model=coin", "train.max_iterations=50"]
+    assert cli.main(["train", *line, *SMALL, into, *ASKED]) == 0
+    (result,) = results(outputs)
+    path = Store(outputs).folders()[0].path
+    assert cli.main(["evaluate", str(path), "--sequences", "1200", *ASKED]) == 0
+    network = tprnn.load(path)
+    batch = network.sample(50)
+    assert network.answers(batch).shape == (1, 1, 200, 1)  # four rows of each sequence
+    assert torch.equal(network.predict(batch), network.predict(batch))
+    assert network.score(200) == result["test_right"] / 200  # one check, and the same draws
+
+
 # ---- a task of values
 
 
@@ -189,8 +206,38 @@ def test_a_score_that_counts_nothing_has_no_climb_and_a_search_that_prefers_less
 
 
 def test_a_validation_set_larger_than_there_is_data_is_refused() -> None:
-    with pytest.raises(UserError, match=r"train\.validation_size: task=echo has 1,000 sequences"):
+    with pytest.raises(UserError, match=r"validation_size: expected at most the 1,000 sequences .* task=echo has"):
         compose(["task=echo", "trainer=bptt", "train.validation_size=2000"])
+
+
+def test_a_criterion_of_success_is_no_part_of_runs_that_have_none() -> None:
+    given = [spec_of("task=echo", "trainer=bptt", *more) for more in ([], ["train.success_error=0.5"])]
+    assert len({spec.signature for spec in given}) == 1
+    assert given[0].train.success_error is None
+
+
+def test_a_test_set_is_judged_once_however_many_sequences_are_asked_for(outputs: str, into: str) -> None:
+    """1,300 sequences are two chunks of which the second is not whole."""
+    line = ["task=echo", "task.held_out=1300", "trainer=bptt", "model.H=5", "train.max_iterations=50"]
+    assert cli.main(["train", *line, *SMALL, into, *ASKED]) == 0
+    (result,) = results(outputs)
+    network = tprnn.load(Store(outputs).folders()[0].path)
+    assert network.there(3000) == result["test_sequences"] == 1300
+    assert network.score(3000) == pytest.approx(result["test_nll"], rel=1e-12)
+    assert network.sample(1200).sequences == 1200
+
+
+def test_a_run_that_was_killed_is_seen_within_a_smaller_budget(outputs: str, into: str) -> None:
+    """It has no result that says by which score it is judged; train knows it from the task, a report does without."""
+    line = ["train", "task=echo", "trainer=bptt", "model.H=5", *SMALL, into, *ASKED]
+    assert cli.main([*line, "train.max_iterations=150"]) == 0
+    (path,) = Path(outputs).glob("runs/*")
+    (path / "result.json").unlink()
+    best = min(row["nll"] for row in map(json.loads, (path / "metrics.jsonl").read_text().splitlines()[:2]))
+    spec = spec_of("task=echo", "trainer=bptt", "model.H=5", "train.max_iterations=100", into)
+    assert Store(outputs).folder(spec).finished(spec.train, score=spec.score)["best_nll"] == best  # type: ignore[index]
+    assert cli.main([*line, "train.max_iterations=100"]) == 0
+    assert cli.main(["report", outputs, "--where", "train.max_iterations=100"]) == 0
 
 
 def test_read_outs_are_chosen_by_what_a_task_has() -> None:

@@ -214,6 +214,8 @@ class RunSpec:
         if shown is not None:
             check("train.max_sequences", shown, {"low": 1})
             checked["train"]["max_iterations"] = -(-shown // trainer.sequences(checked))
+        if not member_class("task", checked["task"]["rule"]).score.counted:  # nothing to be below: no part of its runs
+            checked["train"]["success_error"] = None
         for kind in MEMBER_KINDS:
             member = member_class(kind, checked[kind]["rule"])
             unsigned += [f"{kind}.{name}" for name in as_before(member.Settings, checked[kind])]
@@ -228,7 +230,10 @@ class RunSpec:
         task.check(spec.config["task"])
         there = task.sizes(spec.config["task"]).get("validation", spec.train.validation_size)
         if there < spec.train.validation_size:
-            raise UserError(f"train.validation_size: task={spec.config['task']['name']} has {there:,} sequences for it")
+            raise UserError(
+                f"train.validation_size: expected at most the {there:,} sequences that "
+                f"task={spec.config['task']['name']} has for it, got {spec.train.validation_size:,}"
+            )
         return spec
 
     def member(self, kind: str) -> Any:

@@ -159,14 +159,15 @@ class Ensemble:
         return total, seen, losses / seen
 
     def draw(self, split: str, position: int | Tensor, count: int) -> tuple[Batch, Draws | None]:
-        """A chunk of at most 1000 sequences at one position of a split, or at a position [R] of each run.
+        """A chunk of `count` sequences at one position of a split, or at a position [R] of each run.
 
         With it, what states are functions of, where the network draws them.
         """
         positions = position[None] if isinstance(position, Tensor) else [position]
         stream = self._streams[split]
         # of a set the last chunk stands where whole ones before it end
-        batch = self.task.batch(stream, positions, _CHUNK if split in self.sizes else count).first(count)
+        whole = max(_CHUNK, count) if split in self.sizes else count
+        batch = self.task.batch(stream, positions, whole).first(count)
         return batch.cast(self.dtype), Draws(stream.child("states"), position) if self.model.drawn else None
 
     def judge(

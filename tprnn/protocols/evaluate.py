@@ -90,12 +90,19 @@ class Network:
         return batch.cast(self._ensemble.dtype)
 
     def score(self, sequences: int = 10_000) -> float:
-        """The mean of the task's score over that many test sequences, a share of right answers for most tasks."""
-        total = 0.0
+        """The mean of the task's score over that many test sequences, a share of right answers for most tasks.
+
+        Of a test set that has fewer, over all of it.
+        """
+        ensemble, sequences, total = self._ensemble, self.there(sequences), 0.0
         for position in range(math.ceil(sequences / 1000)):
-            batch = self.sample(min(1000, sequences - 1000 * position), position)
-            total += float(self._ensemble.judge(batch)[0])
+            drawn = ensemble.draw("test", position, min(1000, sequences - 1000 * position))
+            total += float(ensemble.judge(*drawn)[0])
         return total / sequences
+
+    def there(self, sequences: int) -> int:
+        """How many of so many sequences the test set has: all of them, where they are drawn without end."""
+        return min(sequences, self._ensemble.sizes.get("test", sequences))
 
     def on(self, changes: Mapping[str, Any]) -> Network:
         """The same weights on another setting of the task, e.g. ``{"task.T": 200}``. Raises UserError."""
@@ -200,5 +207,5 @@ def _table(networks: Sequence[Network], keys: Sequence[str], sequences: int) -> 
                 raise
             point = " ".join(f"{key}={value}" for key, value in zip(keys, changed, strict=True))
             raise UserError(f"{point or task['name']}: {told}; give less of it") from error
-        rows.append([task["name"], *changed, score.show(value), sequences])
+        rows.append([task["name"], *changed, score.show(value), network.there(sequences)])
     return tabulate(rows, ["task", *keys, score.name, "sequences"], tablefmt="github", disable_numparse=True)
