@@ -138,7 +138,7 @@ def test_it_learns_by_backpropagation_and_goes_on_from_a_checkpoint(outputs: str
 
 
 def test_a_rule_that_needs_more_of_a_network_refuses_it() -> None:
-    with pytest.raises(UserError, match="tptt cannot train model=lstm, which is not 'additive'"):
+    with pytest.raises(UserError, match="tptt cannot train model=lstm, which is not 'additive'; choices: srn"):
         spec_of("task=temporal_order", "trainer=tptt", "model=lstm")
 
 

@@ -95,6 +95,11 @@ class ExecutionSettings:
     code: str = setting(choices=("same", "any"), before="same")
 
 
+def networks_with(traits: frozenset[str]) -> list[str]:
+    """The networks of this package that have all of these traits."""
+    return [rule for rule in members.own_rules("model") if traits <= member_class("model", rule).traits]
+
+
 def readout_name(config: Mapping[str, Any]) -> str:
     """The read-out of a whole checked config: the model's own, or the task's."""
     chosen = config["model"].get("readout")

@@ -23,6 +23,10 @@ class Score:
     counted: bool = False
     """Whether a sequence is right or wrong. Only then is there a criterion of success: the share of wrong ones."""
 
+    def __post_init__(self) -> None:
+        if self.counted and not self.higher:
+            raise ValueError(f"score {self.name}: of right answers more is better")
+
     def error(self, value: float) -> float:
         """The same as something of which less is better: of a share, the rest."""
         return 1.0 - value if self.counted else -value if self.higher else value
@@ -67,7 +71,8 @@ def score_of(result: Mapping[str, Any]) -> Score:
     stored = result.get("score")
     if not isinstance(stored, Mapping) or not isinstance(stored.get("name"), str):
         return ACCURACY
-    higher, counted = stored.get("higher") is True, stored.get("counted") is True
+    higher = stored.get("higher") is True
+    counted = higher and stored.get("counted") is True
     return Score(stored["name"], str(stored.get("unit", "")), higher, counted)
 
 

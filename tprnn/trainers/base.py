@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tprnn.config import member_class, readout_name
+from tprnn.config import member_class, networks_with, readout_name
 from tprnn.core.streams import Draws, Seeds, Stream
 from tprnn.errors import UserError, nearest
 from tprnn.models.base import GRADIENT, Model
@@ -130,7 +130,8 @@ class Trainer(ABC):
                 raise UserError(f"trainer.rate_factors.{name}: expected a finite number from 0 on, got {factor:g}")
         for trait in sorted(cls.needs - network.traits):
             rule, model = config["trainer"]["name"], config["model"]["name"]
-            raise UserError(f"trainer: {rule} cannot train model={model}, which is not '{trait}'; give model=srn")
+            alike = ", ".join(networks_with(cls.needs)) or "none of ours"
+            raise UserError(f"trainer: {rule} cannot train model={model}, which is not '{trait}'; choices: {alike}")
 
     @classmethod
     def batch_size(cls, config: Mapping[str, Any]) -> int:

@@ -30,8 +30,8 @@ USAGE = """usage: tprnn search task=NAME trainer=NAME [KEY=VALUE ...] [KEY=RANGE
                     [search.batch=10] [search.sampler=tpe] [search.seeds=same] [search.confirm=3]
                     [search.low=1e-5] [search.high=1]
 
-Looks for the settings with the best validation accuracy and, among equals, the lowest validation loss. A RANGE is one
-of Hydra's grammar:
+Looks for the settings with the best validation score (accuracy, for most tasks), of equals the lowest loss. A RANGE
+is one of Hydra's grammar:
 
   trainer.alpha_f='tag(log, interval(1e-5, 1))'  numbers between two ends, uniform in their logarithm
   optimizer.momentum='interval(0.5, 0.99)'       uniform; whole numbers, both ends among them, where the setting is one
@@ -260,31 +260,33 @@ def summary(search: Search, tried: Sequence[Tried], repeats: Sequence[Outcome], 
 def worth(best: Outcome, runs: Sequence[Outcome], repeats: Sequence[Outcome]) -> str:
     """The best of many runs beside what as many looks give by chance, and beside its setting with other seeds."""
     judged = [run for run in runs if score(run) is not None]
-    sequences = best.spec.train.validation_size
-    looks = sum(map(checks, judged))
     measured = best.spec.score
     rows = [{"": f"best of {len(judged)} runs", **_scores(measured, [best])}]
-    if (found := chance_of(judged)) is None:
-        told = f"task={best.spec.config['task']['name']} does not say"
-        rows.append({"": f"by chance: {told}", **_scores(measured, [])})
-    else:
-        rows.append({"": "by chance: expected (95 % at most)", **_scores(measured, [])})
-        rows[-1][measured.heading] = f"{100 * found[0]:.2f} ({100 * found[1]:.2f})"
-    if repeats:
-        told = f"its setting with {len(repeats)} new seeds: median (range)"
-        rows.append({"": told, **_scores(measured, repeats)})
-    level = chance(best.spec)
-    of_guesses = "" if level is None else f", where a sequence is answered rightly with {100 * level:.4g} %"
-    told = (
-        f"By chance: the highest of {looks} looks at {sequences} sequences, as many as the best is the best of"
-        f"{of_guesses}."
-    )
-    if repeats:
-        told += (
-            " New seeds: the best setting with starts and data that decided nothing; what the first row has above them "
+    told = []
+    if measured.counted:
+        rows.append(_by_chance(best, judged))
+        level, looks = chance(best.spec), sum(map(checks, judged))
+        of_guesses = "" if level is None else f", where a sequence is answered rightly with {100 * level:.4g} %"
+        told.append(
+            f"By chance: the highest of {looks} looks at {best.spec.train.validation_size} sequences, as many as the "
+            f"best is the best of{of_guesses}."
         )
-        told += f"it owes to being the best of {len(judged)}."
-    return f"{_table(rows)}\n\n{told}"
+    if repeats:
+        rows.append({"": f"its setting with {len(repeats)} new seeds: median (range)", **_scores(measured, repeats)})
+        told.append(
+            "New seeds: the best setting with starts and data that decided nothing; what the first row has above them "
+            f"it owes to being the best of {len(judged)}."
+        )
+    return "\n\n".join(part for part in (_table(rows), " ".join(told)) if part)
+
+
+def _by_chance(best: Outcome, judged: Sequence[Outcome]) -> dict[str, str]:
+    """What as many looks as were taken give a learner that guesses."""
+    if (found := chance_of(judged)) is None:
+        told = f"by chance: task={best.spec.config['task']['name']} does not say"
+        return {"": told, **_scores(best.spec.score, [])}
+    row = {"": "by chance: expected (95 % at most)", **_scores(best.spec.score, [])}
+    return row | {best.spec.score.heading: f"{100 * found[0]:.2f} ({100 * found[1]:.2f})"}
 
 
 def _scores(judged: Score, outcomes: Sequence[Outcome]) -> dict[str, str]:

@@ -29,8 +29,6 @@ def checks(outcome: Outcome) -> int:
 
 def chance_of(outcomes: Sequence[Outcome]) -> tuple[float, float] | None:
     """`highest_by_chance` of as many looks as were taken at these runs; None where a task knows no chance."""
-    if not outcomes[0].spec.score.counted:
-        return None
     looks: Counter[float] = Counter()
     for outcome in outcomes:
         level = chance(outcome.spec)

@@ -61,6 +61,11 @@ class Summary:
     seconds: float | None
     unfinished: dict[str, int]
 
+    @property
+    def score_name(self) -> str:
+        """Of the score of its runs; one that was killed before it had a result does not say which."""
+        return str((self.group.counted or self.group.rows)[0]["score"])
+
 
 def summarise(group: Group) -> Summary:
     """Count and summarise one group; only runs that count (solved, not solved, diverged, left) enter the numbers."""
@@ -240,14 +245,13 @@ def _untuned(summaries: Sequence[Summary]) -> list[str]:
 
 
 def _heading(summaries: Sequence[Summary]) -> str:
-    """What stands above the scores: the name of the one that all groups were judged by."""
-    names = {summary.group.rows[0]["score"] for summary in summaries}
+    """What stands above the scores: the name of the one that all groups with a number were judged by."""
+    names = {summary.score_name for summary in summaries if summary.score} or {ACCURACY.name}
     return "score" if len(names) > 1 else f"{names.pop()}" if names - {ACCURACY.name} else ACCURACY.heading
 
 
 def _number(summary: Summary) -> Callable[[float], str]:
-    counted = summary.group.rows[0]["score"] == ACCURACY.name
-    return ACCURACY.number if counted else lambda value: f"{value:.4g}"
+    return ACCURACY.number if summary.score_name == ACCURACY.name else lambda value: f"{value:.4g}"
 
 
 def _short(summary: Summary, ends: Sequence[str]) -> list[str]:
@@ -303,7 +307,7 @@ def _full(summary: Summary, shared: Sequence[str]) -> list[object]:
         *shared,
         *(summary.seeds, summary.solved, *summary.ends.values()),
         *((count.median, count.low, count.high, *map(show, bounds)) if count else [None] * 6),
-        summary.group.rows[0]["score"],
+        summary.score_name,
         *((score.median, score.low, score.high) if score else [None] * 3),
         summary.seconds,
         *(summary.unfinished.get(status, 0) for status in UNFINISHED),
