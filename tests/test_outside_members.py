@@ -20,6 +20,8 @@ import tprnn
 from tprnn import cli, plugins
 from tprnn.compose import compose
 from tprnn.config import RunSpec
+from tprnn.core.sets import words_of
+from tprnn.core.streams import Stream
 from tprnn.engine.ensemble import Ensemble
 from tprnn.errors import UserError
 from tprnn.store import Store
@@ -238,6 +240,20 @@ def test_a_run_that_was_killed_is_seen_within_a_smaller_budget(outputs: str, int
     assert Store(outputs).folder(spec).finished(spec.train, score=spec.score)["best_nll"] == best  # type: ignore[index]
     assert cli.main([*line, "train.max_iterations=100"]) == 0
     assert cli.main(["report", outputs, "--where", "train.max_iterations=100"]) == 0
+
+
+def test_a_run_may_be_judged_on_its_training_set() -> None:
+    """All of it, each sequence once, however the last chunk of a thousand ends."""
+    line = ["task=echo", "task.sequences=1300", "trainer=bptt", "dtype=float64", "model.H=5"]
+    spec = compose([*line, "train.validation=train", "train.validation_size=1300", "quiet=true"])
+    ensemble = Ensemble([spec])
+    total, seen, _ = ensemble.validate([7], [True])
+    assert seen.item() == 1300
+    task, stream = ensemble.task, Stream([0], "train")
+    whole = task.sample(words_of(stream, torch.arange(1300)[None], task.words)).cast(torch.float64)
+    assert total.item() == pytest.approx(ensemble.judge(whole)[0].item(), rel=1e-12)
+    with pytest.raises(UserError, match=r"train\.validation: 'train' needs a set .* task=adding draws anew"):
+        compose(["task=adding", "trainer=bptt", "train.validation=train"])
 
 
 def test_read_outs_are_chosen_by_what_a_task_has() -> None:

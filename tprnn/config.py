@@ -54,7 +54,7 @@ class TrainSettings:
     batch_size: int = setting(low=1)
     check_every: int = setting(low=1)
     validation_size: int = setting(low=1)
-    validation: str = setting(choices=("fresh", "fixed"))
+    validation: str = setting(choices=("fresh", "fixed", "train"))
     full_check_every: int = setting(low=1)
     success_error: float | None = setting(above=0.0, high=1.0)
     patience: int | None = setting(low=1)
@@ -130,6 +130,20 @@ def _readout(config: Mapping[str, Any], given: Any) -> dict[str, Any] | None:
     settings = check_settings(key, given_and_others, member.Settings, ignore=("name", "rule", "code"))
     code = {"code": found.source.hash} if found.source else {}
     return {"name": name, **code, **settings} if given is not None or settings or code else None
+
+
+def _check_sizes(spec: RunSpec, sizes: Mapping[str, int]) -> None:
+    """Raise UserError where a run would validate on more sequences than the split has."""
+    name, asked = spec.config["task"]["name"], spec.train.validation_size
+    on_train = spec.train.validation == "train"
+    if on_train and "train" not in sizes:
+        raise UserError(f"train.validation: 'train' needs a set of training sequences, which task={name} draws anew")
+    there = sizes.get("train" if on_train else "validation", asked)
+    if there < asked:
+        raise UserError(
+            f"train.validation_size: expected at most the {there:,} sequences that task={name} has for it, "
+            f"got {asked:,}"
+        )
 
 
 def _hash(value: Any, digits: int = SIGNATURE_DIGITS) -> str:
@@ -233,12 +247,7 @@ class RunSpec:
         spec.member("trainer").check(spec.config)
         task = spec.member("task")
         task.check(spec.config["task"])
-        there = task.sizes(spec.config["task"]).get("validation", spec.train.validation_size)
-        if there < spec.train.validation_size:
-            raise UserError(
-                f"train.validation_size: expected at most the {there:,} sequences that "
-                f"task={spec.config['task']['name']} has for it, got {spec.train.validation_size:,}"
-            )
+        _check_sizes(spec, task.sizes(spec.config["task"]))
         return spec
 
     def member(self, kind: str) -> Any:

@@ -140,7 +140,8 @@ class Ensemble:
         """
         size, counted = self.train.validation_size, self.task.score.counted
         chunks = -(-size // _CHUNK)
-        fresh = self.train.validation == "fresh" and "validation" not in self.sizes
+        split = "train" if self.train.validation == "train" else "validation"
+        fresh = self.train.validation == "fresh" and split not in self.sizes
         start = torch.tensor([check * chunks if fresh else 0 for check in checks], device=self.device)
         few = (self.train.success_error or 1.0) * size  # without a criterion no number of mistakes is too many
         enough = [0.0 if whole is None else float(size + 1) if whole or not counted else few for whole in full]
@@ -152,7 +153,7 @@ class Ensemble:
             if not going.any():
                 break
             count = min(_CHUNK, size - chunk * _CHUNK)
-            found, loss = self.judge(*self.draw("validation", start + chunk, count))
+            found, loss = self.judge(*self.draw(split, start + chunk, count))
             total += torch.where(going, count - found if counted else found, 0)
             seen += torch.where(going, count, 0)
             losses += torch.where(going, loss, 0.0)
