@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, MixtureSameFamily, MultivariateNormal, Normal
 
-from tprnn.config import member_class, own_rules
 from tprnn.core.streams import Stream, uniform
+from tprnn.members import member_class, own_rules
 from tprnn.readouts.base import Answers, Readout
 from tprnn.readouts.mixture import Mixture, MixtureSettings
 

@@ -133,9 +133,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     count: Counter[str] = Counter()
     finished = RunFolder.finished
 
-    def counted(folder: RunFolder, train: Any, stands: int = 0) -> Any:
+    def counted(folder: RunFolder, train: Any, *how: Any, **named: Any) -> Any:
         count[f"{folder.name} {train.budget}"] += 1
-        return finished(folder, train, stands)
+        return finished(folder, train, *how, **named)
 
     monkeypatch.setattr(RunFolder, "finished", counted)
     return count
