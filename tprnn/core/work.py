@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ class Workspace:
     def __init__(self, dtype: torch.dtype, device: str | torch.device = "cpu") -> None:
         self.dtype, self.device = dtype, device
         self._buffers: dict[tuple[str, tuple[int, ...]], tuple[Tensor, list[Tensor]]] = {}
+        self._parts: dict[tuple[str, tuple[int, ...], tuple[tuple[int, int], ...]], list[list[Tensor]]] = {}
 
     def steps(self, name: str, R: int, T: int, B: int, H: int) -> tuple[Tensor, list[Tensor]]:
         """A buffer [R, T, B, H] and its steps, [R, B, H] each, or [B, H] for R = 1.
@@ -24,9 +27,20 @@ class Workspace:
             self._buffers[key] = (buffer, list(step_slices(buffer)))
         return self._buffers[key]
 
+    def parts(
+        self, name: str, R: int, T: int, B: int, A: int, columns: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, list[list[Tensor]]]:
+        """A buffer [R, T, B, A], and for each (first, last + 1) of `columns` these of every step, as views."""
+        buffer, steps = self.steps(name, R, T, B, A)
+        key = (name, (R, T, B, A), tuple(columns))
+        if key not in self._parts:
+            self._parts[key] = [[step[..., first:last] for step in steps] for first, last in columns]
+        return buffer, self._parts[key]
+
     def clear(self) -> None:
         """Forget all buffers."""
         self._buffers.clear()
+        self._parts.clear()
 
     def tensor(self, name: str, R: int, T: int, B: int, H: int) -> Tensor:
         """A buffer alone."""
