@@ -190,7 +190,7 @@ ODD_KEYS = (
 MEMBERS = {
     "task": ("adding", "copy_memory", "ading", "adding,copy_memory", "[adding]", "glob(a*)"),
     "trainer": ("tptt", "bptt", "tppt", "tptt,bptt", "glob(bp*)"),
-    "model": ("srn", "lstm"),
+    "model": ("srn", "lstm", "lstn"),
     "optimizer": ("adam", "sgd", "adamm"),
     "grid": ("none", "wide", "manchev"),
     "hydra/launcher": ("stack", "basic", "stak"),

@@ -25,7 +25,7 @@ BAD = [
     ("tsk=adding trainer=tptt", ["unknown key 'tsk'", "nearest: task"]),
     ("task=adding trainer=tppt", ["trainer: no 'tppt'", "nearest: tptt"]),
     ("task=ading trainer=tptt", ["task: no 'ading'", "nearest: adding"]),
-    (f"{TPTT} model=lstn", ["model: no 'lstn'", "srn"]),
+    (f"{TPTT} model=lstn", ["model: no 'lstn'", "nearest: lstm"]),
     (f"{TPTT} grid=manchev", ["grid: no 'manchev'", "nearest: manchev2020"]),
     (f"{TPTT} hydra/launcher=stak", ["hydra/launcher: no 'stak'", "nearest: stack"]),
     ("task=3 trainer=tptt", ["task: no '3'"]),

@@ -83,7 +83,7 @@ class Stack:
     def floor(self, T: int) -> Callable[[], None]:
         """The floor of a block of iterations of every run, at the ensembles' shapes."""
         first = self.ensembles[0]
-        costs = first.trainer.costs(first.specs[0].config)
+        costs = first.trainer.costs(first.specs[0].config).times(first.model.products)
         kernel = floor(costs, len(first.specs), T, first.train.batch_size, first.model.H, first.dtype)
 
         @torch.inference_mode()

@@ -16,7 +16,7 @@ from tprnn.trainers.tptt import TPTT
 BPTT = Costs()
 TPTT_GRADIENT = TPTT.costs({"trainer": {"wxh": "gradient"}})
 TPTT_LOCAL = TPTT.costs({"trainer": {"wxh": "local"}})
-LSTM = Costs(dependent=8, activated=4, outer=4, buffers=12)  # four gates
+LSTM = BPTT.times(4)  # four gates
 # M = 20 sampled forward passes, then one backward pass, or one pass of targets and the own forward pass of the G step
 STE = Costs(dependent=21, activated=20, outer=1, buffers=3)
 STPTT = Costs(dependent=22, activated=22, rows=2, outer=2, buffers=6)

@@ -9,7 +9,8 @@ takes
     t = iteration + step T d + 2 E H d / dependent + (2 E H (r + o) + 2 R H^3 w) / batched
         + E (d + r + o) (1 / elements + overflow(bytes) / memory) + 2.7 E n / elements + R P / parameters     seconds
 
-with P numbers in a run's parameters, w products of weights with weights and n normal numbers for every unit and step.
+with P numbers in a run's parameters, w products of weights with weights and n normal numbers for every unit and step;
+a network of k products in a step (`Model.products`) takes k d, k r, k o and k times the buffers.
 overflow = 1 - cache / bytes where the buffers of the ensemble (bytes) exceed the cache, else 0. One validation pass of
 V = 100 sequences is a forward pass: d = 1 with B = V, r = o = 0, and `validation` in the place of `iteration`. The
 constants of a machine stand in machines.yaml; docs/scaling.md holds the model to measured points.
@@ -105,6 +106,8 @@ class Shape:
     """Of one number."""
     fixed: int = 0
     """Numbers in those that do not learn."""
+    products: int = 1
+    """Of the network in a step; `costs` are those of all of them."""
     outputs: tuple[int, int] = (1, 1)
     """S steps with an output of width O."""
     words: int = 1
@@ -138,7 +141,7 @@ def pass_terms(shape: Shape, R: int, cache: float) -> dict[str, float]:
     """The same for one validation pass."""
     from tprnn.trainers.base import Costs
 
-    forward = Costs(dependent=1, activated=1, rows=0, outer=0, buffers=2)
+    forward = Costs(dependent=1, activated=1, rows=0, outer=0, buffers=2).times(shape.products)
     found = terms(Shape(forward, shape.T, ROWS, shape.H, 0, bytes=shape.bytes), R, cache)
     return found | {"iteration": 0.0, "validation": 1.0}
 
@@ -202,7 +205,7 @@ def _shape(spec: RunSpec, costs: Costs) -> Shape:
     (T, S), drawn, kept = _sequence(task, dtype)
     some = torch.zeros(1, 2, dtype=dtype)
     return Shape(
-        costs=costs,
+        costs=costs.times(model.products),
         T=T,
         B=type(trainer).batch_size(spec.config),
         H=model.H,
@@ -210,6 +213,7 @@ def _shape(spec: RunSpec, costs: Costs) -> Shape:
         slots=sum(slot.shape == some.shape for slot in optimizer.start(some).values()),
         bytes=dtype.itemsize,
         fixed=sum(sizes[name] for name in trainer.fixed),
+        products=model.products,
         outputs=(S, model.reader.width),
         words=task.words,
         drawn=drawn,
@@ -262,12 +266,12 @@ def stack_bytes(spec: RunSpec, stack: int) -> int:
     weights = stack * shape.bytes * (shape.parameters + learning * (1 + shape.slots))
 
     def states(rows: int) -> int:
-        return shape.T * (R * rows * shape.H * shape.bytes + _STEP_BYTES)
+        return shape.T * (R * rows * shape.H * shape.products * shape.bytes + _STEP_BYTES)
 
     def outputs(rows: int) -> int:  # y, dE/dy and dE/dh
         return R * S * rows * (2 * O + shape.H) * shape.bytes
 
-    gradients = R * shape.H**2 * shape.bytes * (1 + shape.costs.square + shape.costs.solves)
+    gradients = R * shape.H**2 * shape.bytes * (shape.products + shape.costs.square + shape.costs.solves)
     ahead = max(1, min(spec.train.check_every, DRAWN // (R * shape.B * shape.words))) * shape.B
     iteration = max(R * ahead * shape.drawn, R * ahead * shape.kept + outputs(shape.B) + gradients)
     chunk, rows = min(CHUNK, size), min(ROWS, size)

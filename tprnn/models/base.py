@@ -66,8 +66,8 @@ class Model(ABC):
     """Square matrices whose spectral radius is watched."""
     traits: ClassVar[frozenset[str]] = frozenset({GRADIENT})
     """What rules may count on (`Trainer.needs`)."""
-    gates: ClassVar[int] = 1
-    """Pre-activations of each hidden unit, A / H: how often a rule's passes are paid for (`Trainer.costs`)."""
+    products: ClassVar[int] = 1
+    """Products by matrices [H, H] in a step: how often what a rule takes of one (`Trainer.costs`) is taken."""
     drawn: ClassVar[bool] = False
     """Whether its states are drawn: `forward` then gets numbers to draw them by."""
 
@@ -123,7 +123,7 @@ class Model(ABC):
     def adjoint(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
         """dE/da_t for all pre-activations [R, T, B, A], from dE/dh_t of the last S steps [R, S, B, H].
 
-        A is `gates` times H: H for a network of one pre-activation per unit, 4 H for one with four gates.
+        A is H for a network of one pre-activation per unit, 4 H for one with four gates.
         """
         raise NotImplementedError(f"{type(self).__name__} has no adjoint, though its traits say so")
 

@@ -39,7 +39,7 @@ class GRU(Gated):
     Settings = GatedSettings
     parameters = ("W_xh", "W_hh", "b_h", "b_hn")
     blocks = ("r", "z", "n")
-    gates = 4
+    products = 3
 
     def recurrence(self) -> dict[str, tuple[int, ...]]:
         return super().recurrence() | {"b_hn": (self.H,)}

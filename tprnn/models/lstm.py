@@ -47,7 +47,7 @@ class LSTM(Gated):
     Settings = LSTMSettings
     parameters = ("W_xh", "W_hh", "b_h")
     blocks = ("i", "f", "g", "o")
-    gates = 4
+    products = 4
 
     def __init__(self, settings: LSTMSettings, task: Task, dtype: torch.dtype, device: str | torch.device) -> None:
         super().__init__(settings, task, dtype, device)
@@ -81,9 +81,7 @@ class LSTM(Gated):
     def adjoint(self, params: Tensors, states: States, dh: Tensor) -> Tensor:
         (R, T, B), H, S = states.batch.inputs.shape[:3], self.H, states.batch.outputs
         c, gates = states.more["c"], states.more["gates"]
-        da, (da_t, da_ifg_t, da_o_t) = self.work.parts(
-            "da", R, T, B, 4 * H, [(0, 4 * H), (0, 3 * H), (3 * H, 4 * H)]
-        )
+        da, (da_t, da_ifg_t, da_o_t) = self.work.parts("da", R, T, B, 4 * H, [(0, 4 * H), (0, 3 * H), (3 * H, 4 * H)])
         slope, slope_t = self.work.steps("slope", R, T, B, H)  # of h_t by c_t
         f_t, dh_t = step_slices(gates[..., H : 2 * H]), step_slices(dh)
         W_hh_T, _, product = one_step(params["W_hh"].mT.contiguous())

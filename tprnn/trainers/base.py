@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -83,6 +83,11 @@ class Costs:
     """Standard normal numbers for every unit and step, [T B, H]."""
     buffers: int = 3
     """Buffers [R, T, B, H] that live as long as a stack."""
+
+    def times(self, products: int) -> Costs:
+        """The same with a network of so many products in a step (`Model.products`): passes and buffers as often."""
+        more = ("dependent", "activated", "rows", "outer", "buffers")
+        return replace(self, **{name: products * getattr(self, name) for name in more})
 
 
 class Trainer(ABC):
