@@ -56,6 +56,8 @@ FORMS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("lra", {"trainer.inner": "literal", "trainer.gradient": "released"}, {}),
     ("lra", {"trainer.targets": "absolute", "model.activation": "sigmoid"}, {}),
     ("lra", {"trainer.first_loss": False, "trainer.last": "reread_unlimited"}, {"task": "adding"}),
+    # the regulariser is of one W_hh
+    *[("bptt", {"trainer.omega": 0.0}, {"task": "adding", "model": network}) for network in ("lstm", "gru")],
 ]
 EVERY_TASK = [(trainer, {}, {"task": task}) for trainer in MEMBERS["trainer"] for task in MEMBERS["task"]]
 
