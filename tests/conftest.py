@@ -22,6 +22,8 @@ CONF = Path(__file__).parent.parent / "conf"
 MEMBERS = {
     kind: sorted(p.stem for p in (CONF / kind).glob("*.yaml")) for kind in ("task", "model", "trainer", "optimizer")
 }
+TASKS = [name for name in MEMBERS["task"] if "T" in yaml.safe_load((CONF / "task" / f"{name}.yaml").read_text())]
+"""Those of any length; one that reads files has that of its data."""
 OPTIMIZERS = [name for name in MEMBERS["optimizer"] if name != NO_OPTIMIZER]
 """Those that rules by gradients have a choice of."""
 Make = Callable[..., RunFolder]

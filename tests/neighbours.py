@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conftest import MEMBERS, OPTIMIZERS, make_spec
+from conftest import MEMBERS, OPTIMIZERS, TASKS, make_spec
 
 from tprnn.config import RunSpec
 
@@ -59,7 +59,7 @@ FORMS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     # the regulariser is of one W_hh
     *[("bptt", {"trainer.omega": 0.0}, {"task": "adding", "model": network}) for network in ("lstm", "gru")],
 ]
-EVERY_TASK = [(trainer, {}, {"task": task}) for trainer in MEMBERS["trainer"] for task in MEMBERS["task"]]
+EVERY_TASK = [(trainer, {}, {"task": task}) for trainer in MEMBERS["trainer"] for task in TASKS]
 
 
 def neighbours(trainer: str, changes: dict[str, Any] | None = None, **choices: str) -> list[RunSpec]:

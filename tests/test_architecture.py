@@ -22,7 +22,7 @@ _PLAIN = {"settings", "scores", "errors"}
 ALLOWED = {
     "core": {"core"},
     "readouts": {"readouts", "core", *_PLAIN},
-    "tasks": {"tasks", "readouts", "core", *_PLAIN},
+    "tasks": {"tasks", "readouts", "core", "datasets", *_PLAIN},
     "optimizers": {"optimizers", "core", *_PLAIN},
     "models": {"models", "tasks", "readouts", "core", "config", *_PLAIN},
     "trainers": {*_MEMBERS, "core", "config", *_PLAIN},

@@ -38,7 +38,7 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    "argv", [["--help"], ["report", "--help"], ["plot", "--help"], ["list"], ["--version"]], ids=str
+    "argv", [["--help"], ["report", "--help"], ["plot", "--help"], ["data"], ["list"], ["--version"]], ids=str
 )
 def test_light_commands_import_neither_torch_nor_pandas_nor_hydra(argv: list[str]) -> None:
     code = (
@@ -56,7 +56,7 @@ def test_light_commands_import_neither_torch_nor_pandas_nor_hydra(argv: list[str
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for name in ("train", "depth", "search", "evaluate", "reproduce", "report", "plot", "list"):
+    for name in ("train", "depth", "search", "evaluate", "reproduce", "report", "plot", "data", "list"):
         assert f"\n  {name} " in shown
 
 
@@ -197,7 +197,7 @@ def test_list_refuses_an_unknown_kind(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("line", "present"),
     [
-        ("tprnn", {"train", "depth", "search", "evaluate", "reproduce", "report", "plot", "list"}),
+        ("tprnn", {"train", "depth", "search", "evaluate", "reproduce", "report", "plot", "data", "list"}),
         ("tprnn re", {"reproduce", "report"}),
         ("tprnn train ", {"task=", "trainer=", "seed=", "train."}),
         ("tprnn train trainer=", {"trainer=bptt", "trainer=tptt", "trainer=tptt_hx"}),

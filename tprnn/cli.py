@@ -26,6 +26,7 @@ COMMANDS = {
     "reproduce": ("tprnn.protocols.reproduce", "main", "the runs behind a published table or figure; resumable"),
     "report": ("tprnn.report.cli", "report_main", "tables of runs, and ours beside published ones"),
     "plot": ("tprnn.report.cli", "plot_main", "training curves of runs, and figures of papers"),
+    "data": ("tprnn.data_command", "main", "put published data sets where tasks look for them"),
     "list": ("tprnn.listing", "main", "tasks, models, trainers, optimizers, grids, points, papers, budgets"),
 }
 

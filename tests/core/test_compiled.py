@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from conftest import MEMBERS, make_spec
+from conftest import MEMBERS, TASKS, make_spec
 
 from tprnn.core import scans
 from tprnn.core.activations import Relu, Sigmoid, Tanh
@@ -85,7 +85,7 @@ def trained(trainer: str, task: str, **structural: Any) -> dict[str, torch.Tenso
     return ensemble.state.flat()
 
 
-@pytest.mark.parametrize("task", MEMBERS["task"])
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("trainer", MEMBERS["trainer"])
 def test_every_rule_learns_the_same_compiled(trainer: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     try:

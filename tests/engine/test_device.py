@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MEMBERS, OPTIMIZERS, make_spec
+from conftest import MEMBERS, OPTIMIZERS, TASKS, make_spec
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -66,7 +66,7 @@ def ensemble_of(monkeypatch: pytest.MonkeyPatch, structural: dict[str, Any] | No
 
 
 STRUCTURES: list[tuple[dict[str, Any], dict[str, str]]] = [
-    *[({}, {"trainer": trainer, "task": task}) for trainer in MEMBERS["trainer"] for task in MEMBERS["task"]],
+    *[({}, {"trainer": trainer, "task": task}) for trainer in MEMBERS["trainer"] for task in TASKS],
     *[({}, {"trainer": "tptt", "optimizer": optimizer}) for optimizer in OPTIMIZERS],
     *[({"model.activation": activation}, {"trainer": "tptt"}) for activation in ("sigmoid", "relu")],
     ({"trainer.phases": "random"}, {"trainer": "tptt"}),
@@ -108,7 +108,7 @@ def test_the_checks_of_this_file_can_fail(monkeypatch: pytest.MonkeyPatch) -> No
         ensemble.state.params["W_hh"][ensemble.loss_sum > 0]
 
 
-@pytest.mark.parametrize("task", MEMBERS["task"])
+@pytest.mark.parametrize("task", TASKS)
 def test_a_batch_is_made_on_the_device(monkeypatch: pytest.MonkeyPatch, task: str) -> None:
     ensemble = ensemble_of(monkeypatch, task=task, trainer="tptt")
     positions = ensemble.positions

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MEMBERS, make_spec
+from conftest import MEMBERS, TASKS, make_spec
 from quick_runs import QUICK, After, strip
 
 from tprnn.config import RunSpec
@@ -78,7 +78,7 @@ def test_recorded_iterations_are_the_plain_ones(trainer: str, R: int, record_pro
     assert bits(found) == bits(advanced(plain))
 
 
-@pytest.mark.parametrize("task", MEMBERS["task"])
+@pytest.mark.parametrize("task", TASKS)
 def test_the_data_are_those_of_the_cpu_to_the_bit(task: str) -> None:
     specs = specs_of(task=task, trainer="bptt")
     there, here = ensemble_on(DEVICE, specs), ensemble_on("cpu", specs)
@@ -102,7 +102,7 @@ def test_weights_begin_as_on_the_cpu(init: str) -> None:
         assert torch.allclose(there[name].cpu(), value, rtol=1e-8, atol=1e-10), name
 
 
-@pytest.mark.parametrize("task", MEMBERS["task"])
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("trainer", MEMBERS["trainer"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])  # in this order: the second compiles on the CPU first
 def test_an_iteration_is_that_of_the_cpu(trainer: str, task: str, dtype: str) -> None:

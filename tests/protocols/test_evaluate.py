@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MEMBERS, make_spec
+from conftest import TASKS, make_spec
 from quick_runs import QUICK, quick
 
 import tprnn
@@ -45,7 +45,7 @@ def network(task: str) -> evaluate.Network:
     return evaluate.Network(spec, {name: w[0].clone() for name, w in Ensemble([spec]).state.params.items()})
 
 
-@pytest.mark.parametrize("task", MEMBERS["task"])
+@pytest.mark.parametrize("task", TASKS)
 def test_predictions_are_of_the_kind_and_shape_of_targets(task: str) -> None:
     one = network(task)
     batch = one.sample(30)

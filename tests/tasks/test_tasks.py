@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MEMBERS, make_spec
+from conftest import TASKS, make_spec
 from torch import Tensor
 
 from tprnn.config import member_class
@@ -267,7 +267,7 @@ def test_a_task_without_a_baseline_says_none() -> None:
     assert member_class("task", "adding").baseline(config) is None
 
 
-@pytest.mark.parametrize("name", MEMBERS["task"])
+@pytest.mark.parametrize("name", TASKS)
 def test_a_batch_is_the_same_however_it_is_drawn(name: str) -> None:
     spec = make_spec({"task.T": 20}, task=name)
     from tprnn.engine.ensemble import Ensemble
@@ -282,14 +282,14 @@ def test_a_batch_is_the_same_however_it_is_drawn(name: str) -> None:
         assert not torch.equal(ours.inputs[0], ours.inputs[1])
 
 
-@pytest.mark.parametrize("name", MEMBERS["task"])
+@pytest.mark.parametrize("name", TASKS)
 def test_too_short_sequences_are_refused_by_name(name: str) -> None:
     short = member_class("task", name).shortest - 1
     with pytest.raises(UserError, match=rf"task\.T: {name} needs at least {short + 1} steps, got {short}"):
         make_spec({"task.T": short}, task=name)
 
 
-@pytest.mark.parametrize("name", MEMBERS["task"])
+@pytest.mark.parametrize("name", TASKS)
 def test_contract_of_a_task(name: str) -> None:
     task, batch = sample(name, 23, n=7, runs=3)
     assert (batch.inputs.shape[0], batch.inputs.shape[2]) == (3, 7)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MEMBERS, make_spec
+from conftest import TASKS, make_spec
 from reference import bptt_gradients, recorded_gradients, tptt_gradients
 
 from tprnn.engine.ensemble import Ensemble
@@ -37,7 +37,7 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
         assert error < 1e-9, f"{name}: relative error {error:.1e}"
 
 
-@pytest.mark.parametrize("task", MEMBERS["task"])
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu"])
 def test_bptt_is_the_gradient_of_the_loss(task: str, activation: str) -> None:
     ensemble = ensemble_of(changes={"model.activation": activation}, task=task)

@@ -43,6 +43,8 @@ class Epochs:
         position = positions if isinstance(positions, Tensor) else torch.tensor(positions, device=device)
         position = position.view(len(position), -1).expand(-1, R)  # [P, R]
         places = position.unsqueeze(-1) * B + torch.arange(B, device=device)  # [P, R, B]
+        if device.type == "meta":  # positions without values: which epochs they are in cannot be asked
+            return places.flatten(0, 1)
         epochs, within = places // self.N, places % self.N
         found = torch.empty_like(places)
         for epoch in epochs.unique().tolist():
