@@ -167,7 +167,7 @@ def idx(data: bytes) -> Tensor:
 
     Raises ValueError where it is none.
     """
-    axes = data[3] if data[:3] == b"\0\0\x08" else 0
+    axes = int.from_bytes(data[3:4]) if data[:3] == b"\0\0\x08" else 0
     sizes = [int.from_bytes(data[4 + 4 * axis : 8 + 4 * axis]) for axis in range(axes)]
     start = 4 + 4 * axes
     if not axes or len(data) != start + torch.Size(sizes).numel():
