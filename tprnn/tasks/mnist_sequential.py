@@ -109,7 +109,9 @@ class MnistSequential(Task):
         if self.settings.permuted:
             pixels = pixels[..., _permutation(self.settings.permutation_seed, str(device))]
         steps = pixels.unflatten(-1, (self.T, self.inputs)).transpose(1, 2).contiguous()  # bytes: an eighth to move
-        return Batch(steps.to(torch.float64).div_(255.0), classes[rows].long().unsqueeze(1))
+        # by a tensor: a GPU multiplies by the rounded reciprocal of a number, and has other last bits
+        most = torch.full((), 255.0, dtype=torch.float64, device=device)
+        return Batch(steps.to(torch.float64).div_(most), classes[rows].long().unsqueeze(1))
 
     def measure(self, answers: Answers) -> Tensor:
         return (answers.classes == answers.targets).all(1)
