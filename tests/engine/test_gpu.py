@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import image_files
 import pytest
 import torch
 from conftest import MEMBERS, TASKS, make_spec
@@ -80,7 +81,20 @@ def test_recorded_iterations_are_the_plain_ones(trainer: str, R: int, record_pro
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_data_are_those_of_the_cpu_to_the_bit(task: str) -> None:
-    specs = specs_of(task=task, trainer="bptt")
+    same_data(specs_of(task=task, trainer="bptt"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"order": "shuffled", "permuted": True, "subset": 1}], ids=str)
+def test_images_are_those_of_the_cpu_to_the_bit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    image_files.install(monkeypatch).write(tmp_path)
+    changes = {"data": str(tmp_path), "dtype": "float64", "train.validation_size": 5}
+    changes |= {f"task.{key}": value for key, value in settings.items()}
+    same_data([make_spec(changes | {"seed": seed}, task="mnist_sequential") for seed in range(3)])
+
+
+def same_data(specs: list[RunSpec]) -> None:
     there, here = ensemble_on(DEVICE, specs), ensemble_on("cpu", specs)
     for of_there, of_here in [
         *zip(there.batches(there.positions, 3), here.batches(here.positions, 3), strict=True),

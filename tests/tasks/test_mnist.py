@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from tprnn.errors import UserError
 from tprnn.tasks.base import Batch, Task
 from tprnn.tasks.mnist_sequential import MnistSequential, idx
 
-DEVICE = os.environ.get("TPRNN_TEST_DEVICE", "cuda")
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data"
 on_published = pytest.mark.skipif(
     not (PUBLISHED / "mnist").is_dir(), reason=f"the published MNIST files are not in {PUBLISHED}"
@@ -189,20 +187,6 @@ def test_memory_is_estimated(small: Small, tmp_path: Path, order: str) -> None:
         stack_bytes(spec_of(tmp_path / "data", 10, order=order).replace({"train.batch_size": B}), 1) for B in (100, 200)
     )
     assert 100 * 784 * 100 * 4 <= many - few
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="needs a GPU: PyTorch sees none")
-@pytest.mark.parametrize("settings", [{}, {"order": "shuffled", "permuted": True, "subset": 1}], ids=str)
-def test_the_data_are_those_of_the_cpu_to_the_bit(small: Small, tmp_path: Path, settings: dict[str, Any]) -> None:
-    specs = [spec_of(tmp_path / "data", 5, **settings).replace({"seed": seed, "dtype": "float64"}) for seed in (0, 1)]
-    there, here = Ensemble(specs, DEVICE), Ensemble(specs)
-    for of_there, of_here in [
-        *zip(there.batches(there.positions, 3), here.batches(here.positions, 3), strict=True),
-        (there.draw("validation", 0, 5)[0], here.draw("validation", 0, 5)[0]),
-    ]:
-        assert torch.equal(of_there.inputs.cpu(), of_here.inputs)
-        assert torch.equal(of_there.targets.cpu(), of_here.targets)
 
 
 LINE = ["train", "task=mnist_sequential", "trainer=bptt", "train.validation_size=10", "quiet=true", "workers=1"]
