@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import image_files
 import numba
 import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import MEMBERS, OPTIMIZERS, make_spec
+from conftest import MEMBERS, OPTIMIZERS, TASKS, make_spec
 
 from tprnn.core import scans
 from tprnn.core.allocations import Allocations
@@ -43,7 +44,7 @@ def allocated(changes: dict[str, Any], **choices: str) -> tuple[float, int]:
 SHAPES = [(100, 100, 20, 1200), (20, 60, 30, 100), (20, 20, 300, 10)]
 PICKED = [
     *itertools.product(MEMBERS["trainer"], ["temporal_order"], SHAPES),
-    *itertools.product(["bptt", "tptt"], MEMBERS["task"], SHAPES[1:2]),
+    *itertools.product(["bptt", "tptt"], TASKS, SHAPES[1:2]),
 ]
 
 
@@ -59,6 +60,15 @@ def test_no_run_takes_less_than_is_estimated(
     estimated, peak = allocated(changes, trainer=trainer, task=task)
     assert estimated <= 1.001 * peak
     assert estimated >= 0.4 * peak or (not compiled and B >= 300), f"{estimated / peak:.2f}"
+
+
+@pytest.mark.parametrize("order", ["file", "shuffled"])
+def test_a_run_on_images_takes_what_is_estimated(order: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cost, "_STEP_BYTES", 0)
+    image_files.install(monkeypatch).write(tmp_path)
+    changes = {"data": str(tmp_path), "task.order": order, "train.batch_size": 100, "train.validation_size": 20}
+    estimated, peak = allocated(changes, task="mnist_sequential")
+    assert 0.4 * peak <= estimated <= 1.001 * peak, f"{estimated / peak:.2f}"
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -17,7 +17,6 @@ from image_files import HELD_OUT, TEST, TRAIN, Small, idx_bytes
 from tprnn import cli
 from tprnn.config import RunSpec
 from tprnn.core.streams import Stream
-from tprnn.cost.modelled import stack_bytes
 from tprnn.engine.ensemble import Ensemble
 from tprnn.errors import UserError
 from tprnn.tasks.base import Batch, Task
@@ -178,15 +177,6 @@ def test_files_are_read_once_in_a_process(small: Small, opened: Any, tmp_path: P
     for path in (tmp_path / "data" / "mnist").iterdir():
         path.unlink()
     assert torch.equal(whole(opened(), "train", TRAIN).inputs, whole(first, "train", TRAIN).inputs)
-
-
-@pytest.mark.parametrize("order", ["file", "shuffled"])
-def test_memory_is_estimated(small: Small, tmp_path: Path, order: str) -> None:
-    """States of T = 784 steps and B sequences are of it."""
-    few, many = (
-        stack_bytes(spec_of(tmp_path / "data", 10, order=order).replace({"train.batch_size": B}), 1) for B in (100, 200)
-    )
-    assert 100 * 784 * 100 * 4 <= many - few
 
 
 LINE = ["train", "task=mnist_sequential", "trainer=bptt", "train.validation_size=10", "quiet=true", "workers=1"]
