@@ -106,14 +106,14 @@ def readout_name(config: Mapping[str, Any]) -> str:
     return str(chosen["name"] if chosen else member_class("task", config["task"]["rule"]).readout)
 
 
-def _readout(config: Mapping[str, Any], given: Any) -> dict[str, Any] | None:
+def _readout(config: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """`model.readout` checked, with all settings of the read-out; None: the task's, which has none.
 
     A name alone, or a task's own read-out, has the settings of its YAML. Raises UserError.
     """
     key, own = "model.readout", member_class("task", config["task"]["rule"]).readout
-    chosen = {"name": own} if given is None else {"name": given} if isinstance(given, str) else given
-    if not isinstance(chosen, Mapping) or not isinstance(chosen.get("name"), str):
+    chosen = {"name": own} if given is None else given
+    if not isinstance(chosen.get("name"), str):
         raise UserError(f"{key}: expected a name of tprnn list readouts, or {{name: NAME, ...}}, got {given!r}")
     name = chosen["name"]
     try:
@@ -215,7 +215,7 @@ class RunSpec:
                 raise UserError(f"{kind}: expected a member of the group {kind}, got {group!r}; see tprnn list")
             rule = convert(f"{kind}.rule", group.get("rule", group["name"]), str)
             member = member_class(kind, rule)
-            if isinstance(group.get("readout"), str) and kind == "model":
+            if isinstance(group.get("readout"), str) and kind == "model":  # a name alone
                 group = {**group, "readout": {"name": group["readout"]}}
             code = _code(kind, group, rule, execution["code"])
             settings = check_settings(kind, group, member.Settings, ignore=("name", "rule", *code))

@@ -41,11 +41,11 @@ class Score:
             return other if one != one else one
         return max(one, other) if self.higher else min(one, other)
 
-    def show(self, value: float | None, digits: int = 2) -> str:
+    def show(self, value: float | None) -> str:
         """`99.90%` of a share, else four digits; a dash for None."""
         if value is None:
             return "–"
-        return f"{value:.{digits}%}" if self.counted else f"{value:.4g}"
+        return f"{value:.2%}" if self.counted else f"{value:.4g}"
 
     @property
     def heading(self) -> str:

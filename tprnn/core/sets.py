@@ -40,8 +40,7 @@ class Epochs:
     def rows(self, positions: Sequence[int] | Tensor, B: int) -> Tensor:
         """Which sequences a batch of B at each of P positions has: [P * R, B], numbers of the set."""
         device, R = self.stream.k0.device, len(self.stream.k0)
-        position = positions if isinstance(positions, Tensor) else torch.tensor(positions, device=device)
-        position = position.view(len(position), -1).expand(-1, R)  # [P, R]
+        position = self.stream.at(positions).expand(-1, R)  # [P, R]
         places = position.unsqueeze(-1) * B + torch.arange(B, device=device)  # [P, R, B]
         if device.type == "meta":  # positions without values: which epochs they are in cannot be asked
             return places.flatten(0, 1)
@@ -66,6 +65,5 @@ def words_of(stream: Stream, rows: Tensor, count: int) -> Tensor:
 def in_order(stream: Stream, positions: Sequence[int] | Tensor, B: int, N: int) -> Tensor:
     """The sequences p B .. p B + B - 1 of a set of N, round and round, for each run at each position p: [P * R, B]."""
     device, R = stream.k0.device, len(stream.k0)
-    position = positions if isinstance(positions, Tensor) else torch.tensor(positions, device=device)
-    places = position.view(len(position), -1, 1) * B + torch.arange(B, device=device)
+    places = stream.at(positions).unsqueeze(-1) * B + torch.arange(B, device=device)
     return (places % N).expand(-1, R, -1).flatten(0, 1)

@@ -66,14 +66,18 @@ class Stream:
         """A stream of the same seeds for something that belongs to this one."""
         return Stream(self.seeds, f"{self.name}/{name}", self.k0.device)
 
+    def at(self, positions: Sequence[int] | Tensor) -> Tensor:
+        """Positions [P], which hold for all runs, or [P, R], as a tensor [P, 1] or [P, R] on the stream's device."""
+        position = positions if isinstance(positions, Tensor) else torch.tensor(positions, device=self.k0.device)
+        return position.view(len(position), -1)
+
     def words(self, positions: Sequence[int] | Tensor, count: int) -> Tensor:
         """[P, R, count] whole numbers, uniform on 0 .. 2^32 - 1, for P positions.
 
         Positions [P] hold for all runs; [P, R] gives each run its own.
         """
         device = self.k0.device
-        position = positions if isinstance(positions, Tensor) else torch.tensor(positions, device=device)
-        position = position.view(len(position), -1, 1)  # [P, R or 1, 1]
+        position = self.at(positions).unsqueeze(-1)  # [P, R or 1, 1]
         if device.type == "cpu":  # the same words, twenty times as fast
             out = torch.empty(len(position), len(self.k0), count, dtype=torch.int64)
             of_runs = position[:, :, 0].expand(-1, len(self.k0))
